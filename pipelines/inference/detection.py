@@ -156,7 +156,8 @@ def _rows(outputs: dict[str, Any]) -> Iterator[dict[str, Any]]:
                 {part: point if there else None for part, point, there in zip(parts, *of_one, strict=True)}
                 for of_one in zip(points.tolist(), seen, strict=True)
             ]
-            lines = [(parts[one], parts[other]) for one, other in values.get("landmark_lines", [[]] * (row + 1))[row]]
+            pairs = values["landmark_lines"][row] if "landmark_lines" in values else ()
+            lines = [(parts[one], parts[other]) for one, other in pairs]
         if "instances_bytes" in values:
             numbers = tf.io.decode_png(values["instances_bytes"][row], channels=1)[..., 0].numpy()
         yield {

@@ -154,9 +154,13 @@ def constant(shape, outputs):
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):
-    """A model that finds one person, 128 to 384 down and 192 to 256 across in a frame of 512×512, and two joints."""
+    """A model that finds two people in a frame of 512×512, and two joints of each.
+
+    One is 128 to 384 down and 192 to 256 across; the other, less sure, 240 to 304 down and 400 to 432 across.
+    """
     heatmap, distances = np.full((128, 128, 80), -9.0), np.full((128, 128, 4), 1.0)
     heatmap[64, 56, 0], distances[64, 56] = 2.0, np.array([32, 128, 32, 128]) / centernet.SCALE
+    heatmap[68, 104, 0], distances[68, 104] = 1.0, np.array([16, 32, 16, 32]) / centernet.SCALE
     heatmap[10, 10, 1] = 4.0  # no person
     maps = {"center": np.full((48, 48, 1), -9.0), "heatmap": np.full((48, 48, 17), -9.0)}
     maps |= {"regression": np.zeros((48, 48, 34)), "offsets": np.zeros((48, 48, 34))}
@@ -174,18 +178,21 @@ def test_people_and_their_joints_come_in_pixels_of_the_picture_as_it_was_sent(fo
         name: value.numpy()
         for name, value in exported(image=tf.constant(np.zeros((2, 256, 1024, 3), np.uint8))).items()
     }
-    assert answers["count"].tolist() == [1, 1]
+    assert answers["count"].tolist() == [2, 2]
     # the frame is half as large as the picture, which begins at its row 192; the person is cut at the picture's border
-    np.testing.assert_allclose(answers["boxes"][1, 0], [384, 0, 512, 256], atol=1e-3)
-    # the square has 1.25 · 256 pixels of the frame, 320, around (224, 256), and 48 cells
-    cell = 2 * 320 / 48
-    left, top = 2 * (224 - 160), 2 * (256 - 160 - 192)
-    nose, ankle = [left + 24.25 * cell, top + 12.5 * cell], [left + 30 * cell, top + 36 * cell]
-    np.testing.assert_allclose(answers["landmarks"][1, 0, [0, 16]], [nose, ankle], atol=1e-2)
-    assert not answers["landmarks"][:, 0, 1:16].any()
-    assert not answers["landmarks"][:, 1:].any()
-    np.testing.assert_allclose(answers["landmark_scores"][0, 0, [0, 5, 16]], 1 / (1 + np.exp([-3, 9, -3])), atol=1e-5)
-    assert answers["label"][0, :2].tolist() == [b"person", b""]
+    np.testing.assert_allclose(answers["boxes"][1, :2], [[384, 0, 512, 256], [800, 96, 864, 224]], atol=1e-3)
+    # squares have 1.25 · 256 and 1.25 · 64 pixels of the frame around (224, 256) and (416, 272), and 48 cells
+    for row, side, x, y in ((0, 320, 224, 256), (1, 80, 416, 272)):
+        cell, left, top = 2 * side / 48, 2 * (x - side / 2), 2 * (y - side / 2 - 192)
+        nose, ankle = [left + 24.25 * cell, top + 12.5 * cell], [left + 30 * cell, top + 36 * cell]
+        for picture_number in range(2):
+            marks = answers["landmarks"][picture_number, row]
+            np.testing.assert_allclose(marks[[0, 16]], [nose, ankle], atol=1e-2)
+            assert not marks[1:16].any()
+        scores = answers["landmark_scores"][0, row, [0, 5, 16]]
+        np.testing.assert_allclose(scores, 1 / (1 + np.exp([-3, 9, -3])), atol=1e-5)
+    assert not answers["landmarks"][:, 2:].any()
+    assert answers["label"][0, :3].tolist() == [b"person", b"person", b""]
 
 
 def test_a_picture_without_people_has_none(tmp_path):
@@ -204,7 +211,7 @@ def test_predict_draws_limbs_and_leaves_out_what_is_not_seen(found, tmp_path):
     table, pictures = tmp_path / "joints.csv", tmp_path / "pictures"
     assert cnn("predict", found, tmp_path / "grey.png", "--csv", table, "--pictures", pictures) == 0
     with table.open() as file:
-        [row] = csv.DictReader(file)
+        row, _ = csv.DictReader(file)
     assert float(row["nose_x"]) == pytest.approx(128 + 24.25 * 320 / 24, abs=0.1)
     assert row["left_eye_x"] == row["left_eye_y"] == ""
     folder, loaded = found / "1", predict.load(found / "1")
