@@ -1,9 +1,10 @@
 """How much faster is the server without TensorFlow? Run it on a quiet machine:
 
-    python tests/benchmarks/bench_engines.py [BUILDER …] [--clients 8] [--seconds 5] [--engines ENGINE …]
-        [--peer PYTHON] [--json FILE]
+    python tests/benchmarks/bench_engines.py [BUILDER …] [--side 224] [--classes 1000] [--clients 8] [--seconds 5]
+        [--engines ENGINE …] [--peer PYTHON] [--json FILE]
 
-Each network has random weights and takes JPEG files of 256×256 pixels at 224×224. Its SavedModel and its other formats
+Each network has random weights and takes JPEG files of 256×256 pixels at 224×224, or at `--side` files that are as much
+larger. Its SavedModel and its other formats
 are written into a temporary folder, int8 calibrated on windows of scikit-learn's two photographs, and each is served in
 a process of its own, one after the other. The ratios are of one run, to the engine tensorflow. FILE holds the same
 figures.
@@ -35,7 +36,6 @@ from PIL import Image
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 sys.path.insert(0, str(Path(__file__).parents[2]))
-SIDE = 224
 BUILDERS = ("efficientnet.efficientnet_lite0", "resnet.resnet18")
 ENGINES = ("litert-float32", "onnx-float32", "openvino-float32", "openvino-bfloat16", "openvino-int8")
 CALIBRATION = 50  # pictures
@@ -68,11 +68,12 @@ with Triton(config=TritonConfig(http_port=port, allow_grpc=False, allow_metrics=
 
 WRITE = (
     f"import sys; sys.path.insert(0, {str(Path(__file__).parents[2])!r}); from pathlib import Path; "
-    "from tests.benchmarks.bench_engines import write; write(sys.argv[1], Path(sys.argv[2]), sys.argv[3:])"
+    "from tests.benchmarks.bench_engines import write; "
+    "write(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), Path(sys.argv[4]), sys.argv[5:])"
 )
 
 
-def write(builder, folder, engines):
+def write(builder, side, classes, folder, engines):
     """The network in every format, each in a folder by its name below `folder`."""
     import keras
     import tensorflow as tf
@@ -82,16 +83,16 @@ def write(builder, folder, engines):
     from pipelines.export import formats, runtimes, savedmodel
     from tests.benchmarks import bench_decoding
 
-    shape, names = Shape((SIDE, SIDE), 3), [str(number) for number in range(1000)]
-    network = models.build(builder, input_shape=(SIDE, SIDE, 3), classes=len(names))
-    image = keras.Input((SIDE, SIDE, 3), dtype="uint8", name="image")
+    shape, names = Shape((side, side), 3), [str(number) for number in range(classes)]
+    network = models.build(builder, input_shape=(side, side, 3), classes=classes)
+    image = keras.Input((side, side, 3), dtype="uint8", name="image")
     normalized = keras.layers.Normalization(mean=[120.0] * 3, variance=[3600.0] * 3)(image)
     model = keras.Model(image, network(normalized), name="network")
     savedmodel.write_classifier(model, folder / "tensorflow" / "network" / "1", shape=shape, names=names)
     convertible = formats.Convertible(
         model=model,
         answer=lambda batch: {"probabilities": savedmodel.probabilities(model, batch)},
-        tensor=tf.TensorSpec((None, SIDE, SIDE, 3), tf.uint8, name="image"),
+        tensor=tf.TensorSpec((None, side, side, 3), tf.uint8, name="image"),
         about={"preprocessing": formats.image_preprocessing(shape), "outputs": {"probabilities": ""}, "classes": names},
         **dict.fromkeys(("examples", "changed", "score", "measure")),
         metric="",
@@ -100,9 +101,9 @@ def write(builder, folder, engines):
         "task": "classify",
         "name": "network",
         "version": 1,
-        "input": {"shape": [None, SIDE, SIDE, 3], "dtype": "uint8"},
+        "input": {"shape": [None, side, side, 3], "dtype": "uint8"},
     }
-    rows = [bench_decoding.by_pillow(data) for data in bench_decoding.jpegs(CALIBRATION, (SIDE, SIDE))]
+    rows = [bench_decoding.by_pillow(data) for data in bench_decoding.jpegs(CALIBRATION, (side, side))]
     for engine in engines:
         target = runtimes.Target(*engine.split("-"))
         (folder / engine).mkdir()
@@ -111,14 +112,14 @@ def write(builder, folder, engines):
         (folder / engine / "network.json").write_text(json.dumps(description))
 
 
-def picture():
+def picture(side):
     file, generator = io.BytesIO(), np.random.default_rng(0)
-    smooth = Image.fromarray(generator.integers(0, 256, (16, 16, 3), np.uint8)).resize((256, 256))
+    smooth = Image.fromarray(generator.integers(0, 256, (16, 16, 3), np.uint8)).resize((side * 8 // 7, side * 8 // 7))
     smooth.save(file, "JPEG", quality=90)
     return file.getvalue()
 
 
-def measure(folder, engine, clients, seconds):
+def measure(folder, engine, side, clients, seconds):
     """Requests per second, CPU milliseconds of each, p50 and p99 in milliseconds, megabytes, seconds until ready."""
     begun = time.perf_counter()
     command = [sys.executable, "-c", SERVE, str(folder), engine]
@@ -127,7 +128,7 @@ def measure(folder, engine, clients, seconds):
         host, port = process.stdout.readline().strip().rsplit("/", 1)[1].split(":")
         ready = time.perf_counter() - begun
         name = json.load(urlopen(f"http://{host}:{port}/healthz"))["model"]
-        body = json.dumps({"instances": [{"b64": base64.b64encode(picture()).decode()}]}).encode()
+        body = json.dumps({"instances": [{"b64": base64.b64encode(picture(side)).decode()}]}).encode()
         head = f"POST /v1/models/{name}:predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n"
         return {**asked(process, (host, int(port)), head.encode() + body, clients, seconds), "ready_seconds": ready}
     finally:
@@ -135,19 +136,19 @@ def measure(folder, engine, clients, seconds):
         process.wait(30)
 
 
-def measure_triton(python, file, clients, seconds):
+def measure_triton(python, file, side, clients, seconds):
     """The same of a Triton server that calls OpenVINO."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         address = free.getsockname()
     begun = time.perf_counter()
-    command = [python, "-c", TRITON, str(file), str(address[1]), str(SIDE), str(clients)]
+    command = [python, "-c", TRITON, str(file), str(address[1]), str(side), str(clients)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         while not is_ready(address):
             if process.poll() is not None:
                 raise RuntimeError(f"{python} must have nvidia-pytriton, openvino and Pillow")
             time.sleep(0.05)
-        ready, data = time.perf_counter() - begun, picture()
+        ready, data = time.perf_counter() - begun, picture(side)
         raw = struct.pack("<I", len(data)) + data
         sizes = {"parameters": {"binary_data_size": len(raw)}}
         about = json.dumps({"inputs": [{"name": "image", "datatype": "BYTES", "shape": [1, 1], **sizes}]}).encode()
@@ -193,6 +194,8 @@ def main():
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("builders", nargs="*", default=BUILDERS)
+    parser.add_argument("--side", type=int, default=224)
+    parser.add_argument("--classes", type=int, default=1000)
     parser.add_argument("--clients", type=int, default=8)
     parser.add_argument("--seconds", type=float, default=5)
     parser.add_argument("--engines", nargs="+", default=ENGINES)
@@ -205,7 +208,8 @@ def main():
     for builder in options.builders:
         with tempfile.TemporaryDirectory() as temporary:
             folder = Path(temporary)
-            subprocess.run([sys.executable, "-W", "ignore", "-c", WRITE, builder, folder, *options.engines], check=True)
+            command = [sys.executable, "-W", "ignore", "-c", WRITE, builder, str(options.side), str(options.classes)]
+            subprocess.run([*command, folder, *options.engines], check=True)
             print(f"{builder}, {options.clients} clients")
             print("engine                requests/s        CPU ms        p50 ms  p99 ms     MB  ready s")
             servers = {"tensorflow": partial(measure, folder / "tensorflow" / "network", "tensorflow")}
@@ -214,14 +218,15 @@ def main():
                 network = folder / "openvino-float32" / "network.xml"
                 servers["triton, openvino"] = partial(measure_triton, options.peer, network)
             for engine, server in servers.items():
-                row = server(options.clients, options.seconds)
+                row = server(options.side, options.clients, options.seconds)
                 if engine == "tensorflow":
                     first = row
                 rate, cpu = (row[key] / first[key] for key in ("requests_per_second", "cpu_ms"))
                 rows.append(
                     {
                         "network": builder,
-                        "side": SIDE,
+                        "side": options.side,
+                        "classes": options.classes,
                         "clients": options.clients,
                         "engine": engine,
                         **row,

@@ -84,7 +84,7 @@ class ConvertedModel(Model):
             except Unreadable as reason:
                 raise Refusal(400, of_row(row, count, str(reason))) from None
 
-        each: Callable[..., Iterator[Row]] = map if count == 1 else self._workers.map
+        each: Callable[..., Iterator[Row]] = map if count == 1 or self.parallel == 1 else self._workers.map
         return batch(list(each(answer, range(count))), called.signature.outputs)
 
     def close(self) -> None:
@@ -106,8 +106,7 @@ def _planned(folder: Path) -> tuple[threads.Plan, Network, int]:
         network(row)  # warm before several threads call it
     plan = threads.fastest(plans, lambda plan: threads.answered(partial(networks[plan], row), processors))
     network = networks[plan]
-    seconds = min(threads.answered(partial(network, row), 1) for _ in range(2))
-    return plan, network, threads.requests(plan, seconds)
+    return plan, network, threads.requests(plan, threads.shortest(partial(network, row)))
 
 
 def check(description: dict[str, Any]) -> None:

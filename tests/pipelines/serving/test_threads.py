@@ -58,9 +58,15 @@ def test_a_round_is_one_call_of_each_caller_by_the_clock():
     assert len(calls) == 3
 
 
-def test_one_more_request_is_worked_on_while_a_network_takes_long_to_answer():
-    assert [threads.requests(plan, threads.LONG * 2) for plan in (APART, TOGETHER)] == [5, 2]
-    assert [threads.requests(plan, threads.LONG / 2) for plan in (APART, TOGETHER)] == [4, 1]
+@pytest.mark.parametrize(("seconds", "expected"), [(0.02, [5, 2]), (0.0011, [3, 2]), (0.0001, [1, 1])])
+def test_more_requests_are_worked_on_while_a_network_takes_long_to_answer(seconds, expected):
+    assert [threads.requests(plan, seconds) for plan in (APART, TOGETHER)] == expected
+
+
+def test_the_quickest_call_counts_of_as_many_as_a_short_time_allows():
+    calls, clock = [], iter([0.0, 0.0, 0.03, 0.03, 0.05, 0.06])  # the begin, then the begin and end of each
+    assert threads.shortest(lambda: calls.append(1), lambda: next(clock)) == pytest.approx(0.02)
+    assert len(calls) == 2
 
 
 @pytest.mark.parametrize(
