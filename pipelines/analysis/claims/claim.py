@@ -112,6 +112,7 @@ class Claim(Section):
     stage: Literal["train", "evaluate"] = "train"  # the last that is run
     variants: dict[Name, dict[str, Any]] = Field(default_factory=dict)
     sweep: Annotated[dict[str, tuple[int | float, ...]], Field(max_length=1)] = Field(default_factory=dict)
+    seeds: Positive = 1  # trainings of each variant, of the seeds 0, 1, …; with several, statements are about means
     reach: Annotated[dict[str, float], Field(max_length=1)] = Field(default_factory=dict)
     choose: Choice | None = None
     networks: dict[Name, Network] = Field(default_factory=dict)
@@ -125,6 +126,8 @@ class Claim(Section):
             raise ValueError("a claim must have variants of a base, or networks")
         if bool(self.sweep) != bool(self.choose):
             raise ValueError("sweep and choose require each other")
+        if self.seeds > 1 and (self.sweep or self.networks):
+            raise ValueError("seeds requires variants without a sweep")
         known = [*self.variants, *self.networks]
         for term in (term for statement in self.expect for term in statement.terms if isinstance(term, str)):
             quantity, of, variant = term.partition(" of ")
@@ -134,9 +137,14 @@ class Claim(Section):
         return self
 
     @property
+    def settings(self) -> dict[str, tuple[int | float, ...]]:
+        """What each variant is trained with, one value after another: those of the sweep, or several seeds."""
+        return {"seed": tuple(range(self.seeds))} if self.seeds > 1 else self.sweep
+
+    @property
     def swept(self) -> str:
-        """The swept setting by its last word: learning_rate."""
-        return next((key.rpartition(".")[2] for key in self.sweep), "")
+        """The setting that is swept by its last word: learning_rate, or seed."""
+        return next((key.rpartition(".")[2] for key in self.settings), "")
 
 
 def shipped() -> list[str]:

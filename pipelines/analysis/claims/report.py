@@ -3,11 +3,14 @@
 import csv
 import io
 import math
+import statistics
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.console import Console
+from scipy import stats
 
 from cnn_keras.data.files import durable
 from cnn_keras.errors import Fault
@@ -97,22 +100,42 @@ def judge(claim: Claim, rows: Sequence[Row]) -> dict[str, Any]:
 
 
 def _checked(statement: Expectation, rows: Sequence[Row]) -> dict[str, Any]:
-    figures = [_figure(term, rows) for term in statement.terms]
-    known = [figure for figure in figures if figure is not None]
-    return {
-        "statement": statement.written(*(term if isinstance(term, str) else number(term) for term in statement.terms)),
-        "figures": statement.written(*("nothing" if figure is None else number(figure) for figure in figures)),
-        "holds": len(known) == 2 and statement.holds(*known),
-    }
+    """A statement, its figures and whether it holds; of several seeds it must hold for the interval's both ends."""
+    values = [_values(term, rows) for term in statement.terms]
+    if not all(values):
+        figures = statement.written(*(number(statistics.fmean(found)) if found else "nothing" for found in values))
+        return {"statement": _written(statement), "figures": figures, "holds": False}
+    first, second = map(statistics.fmean, values)
+    figures, holds = statement.written(number(first), number(second)), statement.holds(first, second)
+    seeds = max(map(len, values))
+    if seeds > 1:
+        low, high = difference_interval(*values, times=statement.times)
+        figures += f", the difference's 95 % interval over {seeds} seeds {low:.4g} to {high:.4g}"
+        holds = all(statement.holds(statement.times * second + end, second) for end in (low, high))
+    return {"statement": _written(statement), "figures": figures, "holds": holds}
 
 
-def _figure(term: Term, rows: Sequence[Row]) -> float | None:
-    """The value of a term; None where no run stands for the variant, or the one that does diverged."""
+def difference_interval(first: Sequence[float], second: Sequence[float], *, times: float = 1) -> tuple[float, float]:
+    """The 95 % interval of the mean of first - times · second over pairs of one seed each, by Student's t.
+
+    One of the two may be a single number. Values of one seed have the same split and order of examples.
+    """
+    differences = np.asarray(first) - times * np.asarray(second)
+    half = stats.t.ppf(0.975, len(differences) - 1) * differences.std(ddof=1) / math.sqrt(len(differences))
+    return float(differences.mean() - half), float(differences.mean() + half)
+
+
+def _written(statement: Expectation) -> str:
+    return statement.written(*(term if isinstance(term, str) else number(term) for term in statement.terms))
+
+
+def _values(term: Term, rows: Sequence[Row]) -> list[float]:
+    """The values of a term, one for each seed; none where no run stands for the variant, or one that does diverged."""
     if not isinstance(term, str):
-        return float(term)
+        return [float(term)]
     quantity, _, variant = term.partition(" of ")
-    row = next((row for row in rows if row.variant == variant and row.chosen and not row.diverged), None)
-    return None if row is None else row.value(quantity)
+    chosen = [row for row in rows if row.variant == variant and row.chosen]
+    return [] if any(row.diverged for row in chosen) else [row.value(quantity) for row in chosen]
 
 
 def number(value: float) -> str:
@@ -124,7 +147,7 @@ def number(value: float) -> str:
 
 def table(claim: Claim, rows: Sequence[Row]) -> list[list[str]]:
     """A line of names and a line for each row; a star at the run of a sweep that stands for its variant."""
-    quantities = list(dict.fromkeys([*([claim.swept] if claim.sweep else []), *claim.show]))
+    quantities = list(dict.fromkeys([*([claim.swept] if claim.swept else []), *claim.show]))
     lines = [["variant", *(_words(quantity) for quantity in quantities)]]
     for row in rows:
         lost = [row.diverged and key not in row.values for key in quantities]
@@ -164,7 +187,7 @@ def _panel(claim: Claim, plot: Plot, rows: Sequence[Row]) -> Any:
         marked = claim.choose.where.get(plot.sweep) if claim.choose else None
         return charts.Panel(_words(plot.sweep), _words(claim.swept), lines=lines, log=plot.log, marked=marked)
     for row in (row for row in rows if row.chosen and row.history):
-        label = f"{row.variant}, {_words(claim.swept)} {row.values[claim.swept]:g}" if claim.sweep else row.variant
+        label = f"{row.variant}, {_words(claim.swept)} {row.values[claim.swept]:g}" if claim.swept else row.variant
         lines[label] = [(epoch["epoch"], epoch[str(plot.curves)]) for epoch in row.history]
     marked = claim.reach.get(str(plot.curves))
     return charts.Panel(_words(str(plot.curves)), "epoch", lines=lines, log=plot.log, marked=marked)

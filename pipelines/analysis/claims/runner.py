@@ -85,8 +85,8 @@ def train(
 
 
 def planned_runs(claim: Claim, overrides: Sequence[str]) -> Iterator[tuple[str, Any, dict[str, float]]]:
-    """Every run: its variant, its recipe, and the swept setting by its short name."""
-    swept = [{key: value} for key, values in claim.sweep.items() for value in values] or [{}]
+    """Every run: its variant, its recipe, and the swept setting, or the seed, by its short name."""
+    swept = [{key: value} for key, values in claim.settings.items() for value in values] or [{}]
     for variant, settings in claim.variants.items():
         for setting in swept:
             name = "-".join([variant, *(f"{value:g}".replace("+", "") for value in setting.values())])

@@ -5,6 +5,7 @@ import json
 
 import pytest
 from PIL import Image
+from scipy import stats
 
 from cnn_keras import models
 from cnn_keras.errors import Fault
@@ -291,6 +292,52 @@ def test_a_statement_about_what_nothing_stands_for_does_not_hold():
     assert [check["holds"] for check in found["expect"]] == [False, True, False]
 
 
+def seeds(variant, *accuracies):
+    return [trained(f"{variant}-{seed}", variant, accuracy=accuracy) for seed, accuracy in enumerate(accuracies)]
+
+
+@pytest.mark.parametrize(
+    ("second", "holds"), [((0.80, 0.81, 0.84), True), ((0.80, 0.99, 0.84), False), ((0.97, 0.99, 0.98), False)]
+)
+def test_of_several_seeds_the_interval_of_the_difference_decides(rates, second, holds):
+    rates.write_text(
+        CLAIM.partition("sweep:")[0]
+        + "seeds: 3\nshow: [accuracy]\nexpect:\n  - greater: [accuracy of relu, accuracy of tanh]\n"
+    )
+    claim = claims_claim.load(str(rates))
+    rows = [*seeds("relu", 0.96, 0.98, 1.0), *seeds("tanh", *second)]
+    (check,) = report.judge(claim, rows)["expect"]
+    assert check["holds"] is holds
+    differences = [first - other for first, other in zip((0.96, 0.98, 1.0), second, strict=True)]
+    expected = stats.ttest_1samp(differences, 0).confidence_interval(0.95)
+    assert report.difference_interval((0.96, 0.98, 1.0), second) == pytest.approx(tuple(expected))
+    assert f"over 3 seeds {expected.low:.4g} to {expected.high:.4g}" in check["figures"]
+    assert [line[:2] for line in report.table(claim, runner_rows(claim, rows))[1:3]] == [["relu", "0"], ["relu", "1"]]
+    rows[1].diverged = True
+    assert report.judge(claim, rows)["expect"][0]["figures"].startswith("nothing >")
+
+
+def runner_rows(claim, rows):
+    """The rows with the seed that the runner gives each."""
+    runs = runner.planned_runs(claim, ())
+    return [Row(row.name, row.variant, row.values | swept) for row, (_, _, swept) in zip(rows, runs, strict=True)]
+
+
+def test_each_variant_is_trained_with_each_seed(rates):
+    rates.write_text(
+        CLAIM.replace("sweep:\n  train.learning_rate: [0.01, 1e30]\n", "seeds: 2\n").replace(
+            "choose: {lowest: learning_rate}\n", ""
+        )
+    )
+    claim = claims_claim.load(str(rates))
+    assert [(recipe.name, recipe.seed) for _, recipe, _ in runner.planned_runs(claim, ())] == [
+        ("relu-0", 0),
+        ("relu-1", 1),
+        ("tanh-0", 0),
+        ("tanh-1", 1),
+    ]
+
+
 def test_a_quantity_that_was_not_measured_is_named():
     claim = claims_claim.load("degradation")
     rows = [trained(name, err=0.0) for name in claim.variants]
@@ -304,6 +351,7 @@ def test_a_quantity_that_was_not_measured_is_named():
         ("error of relu", "error of relo", "error of relo.*variants: relu"),
         ("choose: {lowest: learning_rate}\n", "", "sweep and choose"),
         ("{lowest: learning_rate}", "{highest: a, lowest: b}", "lowest or highest, one of the two"),
+        ("sweep:\n", "seeds: 2\nsweep:\n", "seeds requires variants without a sweep"),
         ("at_most:", "atmost:", "atmost: unknown key; did you mean at_most"),
         ("base: base.yaml\n", "", "variants of a base, or networks"),
         ("- curves: error", "- curves: error\n    bars: error", "one of the three"),
