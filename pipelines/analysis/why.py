@@ -20,7 +20,8 @@ AT_ONCE = 16  # files
 def draw(reference: str, files: Sequence[Path], folder: Path, *, runs: Path, console: Console) -> int:
     """Write a picture of each answer to files of images, signals or volumes into a folder; return of how many files.
 
-    The trained model is asked, not the exported graph, which has no layers to look into.
+    The trained model is asked, not the exported graph, which has no layers to look into. A file in which it finds
+    nothing is named, as a video is.
 
     Args:
         reference: a run, `classify/digits-lenet5`, or its recipe.
@@ -31,12 +32,19 @@ def draw(reference: str, files: Sequence[Path], folder: Path, *, runs: Path, con
     """
     run = _opened(reference, runs, console)
     explain = _explainer(run)
-    stills = [file for file in dict.fromkeys(files) if not file.name.lower().endswith(video_io.SUFFIXES)]
+    stills = []
+    for file in dict.fromkeys(files):
+        if file.name.lower().endswith(video_io.SUFFIXES):
+            console.print(f"{file}: a video has no heat maps", markup=False, soft_wrap=True)
+        else:
+            stills.append(file)
     count = 0
     for start in range(0, len(stills), AT_ONCE):
         batch = stills[start : start + AT_ONCE]
         for file, strips in zip(batch, explain(list(_read(batch, run.recipe.data))), strict=True):
-            if strips:
+            if not strips:
+                console.print(f"{file}: nothing is found in it, so it has no heat map", markup=False, soft_wrap=True)
+            else:
                 named = [strip._replace(detail=file.name) for strip in strips]
                 target = folder / f"{stills.index(file):04d}-{file.stem}.png"
                 heat_maps.draw(named, target, heading=f"What the answer to {file.name} rests on")
