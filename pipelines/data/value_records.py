@@ -1,6 +1,6 @@
 """Records of images with one number or several: written split by split, read back in their order."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,13 +22,22 @@ def example(key: str, shape: tuple[int, ...] = ()) -> Example:
     return Example(_features({key: shape}), ("image", key), lambda record: (record["image"], record[key]))
 
 
-def named_example(keys: tuple[str, ...]) -> Example:
-    """The same of numbers with a name each: batches are (images, numbers float32 (batch, keys))."""
+def named_example(keys: tuple[str, ...], inputs: Mapping[str, tuple[int, ...]] | None = None) -> Example:
+    """The same of numbers with a name each: batches are (images, numbers float32 (batch, keys)).
+
+    Where the network takes more `inputs`, float32 of these shapes, the images are `image` of a dict with them.
+    """
+    more = inputs or {}
 
     def pack(record: dict[str, Any]) -> Any:
-        return record["image"], tf.stack([record[key] for key in keys], axis=-1)
+        return input_of(record, more), tf.stack([record[key] for key in keys], axis=-1)
 
-    return Example(_features(dict.fromkeys(keys, ())), ("image", *keys), pack)
+    return Example(_features({**dict.fromkeys(keys, ()), **more}), ("image", *keys, *more), pack)
+
+
+def input_of(record: Mapping[str, Any], more: Collection[str]) -> Any:
+    """What a network takes of a record or a batch: the image, or a dict of it and of what it takes more."""
+    return {name: record[name] for name in ("image", *more)} if more else record["image"]
 
 
 def write(

@@ -203,6 +203,7 @@ def picture_signatures(
     answer: Callable[..., dict[str, Any]],
     whole: bool = False,
     proposals: bool = False,
+    others: Sequence[tf.TensorSpec] = (),
 ) -> Signatures:
     """The two signatures of a model that is told the size of each picture as it came.
 
@@ -215,6 +216,7 @@ def picture_signatures(
         whole: pictures are not framed but given to `answer` as they are, one by one.
         proposals: both signatures take `proposals` too, float32 (N, P, 4), in [0, 1] of the picture as it came; those
             of the framed ones are given to `answer`.
+        others: what both signatures take too and give to `answer` as it is, each with a row for each picture.
     """
     frame_specs = (tf.TensorSpec((*shape.size, shape.channels), tf.uint8), tf.TensorSpec((2,), tf.int32))
     anything = tf.TensorSpec((None, None, shape.channels), tf.uint8)
@@ -225,7 +227,7 @@ def picture_signatures(
     def alone(image: Any) -> dict[str, Any]:
         return {name: value[0] for name, value in answer(image[None], tf.shape(image)[None, :2]).items()}
 
-    def each(read: Callable[[Any], Any], pictures: Any, regions: Any = None) -> dict[str, Any]:
+    def each(read: Callable[[Any], Any], pictures: Any, *more: Any) -> dict[str, Any]:
         if whole:
             kinds_of = tf.function(alone, autograph=False).get_concrete_function(anything).structured_outputs
             kinds = {name: tf.TensorSpec(value.shape, value.dtype) for name, value in kinds_of.items()}
@@ -234,12 +236,13 @@ def picture_signatures(
             )
             return outputs
         images, sizes = tf.map_fn(lambda encoded: ready(read(encoded)), pictures, fn_output_signature=frame_specs)
-        framed_regions = [boxes.letterbox(regions, sizes, shape.size, fit=shape.fit)] if proposals else []
-        return answer(images, sizes, *framed_regions)
+        if proposals:
+            more = (boxes.letterbox(more[0], sizes, shape.size, fit=shape.fit), *more[1:])
+        return answer(images, sizes, *more)
 
     strings = tf.TensorSpec((None,), tf.string, name="image_bytes")
     tensor = tf.TensorSpec((None, None, None, shape.channels), tf.uint8, name="image")
-    more = [tf.TensorSpec((None, None, 4), tf.float32, name="proposals")] if proposals else []
+    more = [*([tf.TensorSpec((None, None, 4), tf.float32, name="proposals")] if proposals else []), *others]
     decoded = partial(decode, channels=shape.channels)
     return {
         "serving_default": (partial(each, decoded), [strings, *more]),

@@ -10,6 +10,7 @@ from PIL import Image
 from rich.console import Console
 
 from cnn_keras.data.files.file_tree import IMAGE_SUFFIXES
+from cnn_keras.errors import Fault
 from pipelines.inference.prediction import DEFAULT, Prediction, Source, ask_images, pixels
 from pipelines.plots import annotate
 
@@ -68,6 +69,11 @@ class Steerer:
 
     def __init__(self, loaded: Any) -> None:
         self.steer = loaded.signatures[DEFAULT]
+        if "route" in self.steer.structured_input_signature[1]:
+            raise Fault(
+                "MODEL must take pictures alone, got one that requires a map of the route with each; `cnn serve` gives "
+                "it `image_bytes` and `route`"
+            )
 
     def predict(self, sources: Sequence[Source], console: Console) -> list[Prediction]:
         return ask_images(self._ask, sources)

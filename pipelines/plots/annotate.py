@@ -148,6 +148,14 @@ def colour(number: int) -> str:
     return "#" + "".join(f"{round(255 * part):02x}" for part in shade)
 
 
+def beside(frame: Array, patch: Array) -> Array:
+    """A frame, uint8 [H, W, 3], and to its right a patch of a map, float [h, w, 1] in [0, 1], as high as it."""
+    grey = Image.fromarray(np.round(patch[..., 0] * 255).astype(np.uint8))
+    width = round(frame.shape[0] * patch.shape[1] / patch.shape[0])
+    square = grey.resize((width, frame.shape[0]), Image.Resampling.NEAREST).convert("RGB")
+    return np.concatenate([frame, np.asarray(square)], axis=1)
+
+
 def draw_steering(
     image: Array,
     *,

@@ -31,6 +31,7 @@ class Frame(NamedTuple):
     split: str | None = None
     label: str = ""
     throttle: float | None = None  # −1 to 1; None where it was not recorded, or as no number
+    shot: roads.Shot | None = None  # of a drawn road, which knows the route too
 
 
 def frames(source: str, **arguments: Any) -> list[Frame]:
@@ -45,13 +46,16 @@ def frames(source: str, **arguments: Any) -> list[Frame]:
     return read.call_source(functions[source], source, arguments)
 
 
-def road(*, drives: int = 8, frames: int = 300, wander: float = 0.25, hand: float = 0.02, seed: int = 0) -> list[Frame]:
+def road(
+    *, drives: int = 8, frames: int = 300, wander: float = 0.25, hand: float = 0.02, forks: bool = False, seed: int = 0
+) -> list[Frame]:
     """Drives on roads that are made up: see `sources.synthetic.simulator`. No two drives share a road."""
     items = []
     for number in range(drives):
-        shots = roads.recording(seed + number, frames, wander=wander, hand=hand)
-        for place, (shot, angle) in enumerate(shots):
-            items.append(Frame(f"{number:02d}/{place:05d}", partial(_drawn, shot), angle, f"{number:02d}"))
+        shots = roads.recording(seed + number, frames, wander=wander, hand=hand, forks=forks)
+        for place, shot in enumerate(shots):
+            name = f"{number:02d}/{place:05d}"
+            items.append(Frame(name, partial(_drawn, shot), shot.angle, f"{number:02d}", shot=shot))
     return items
 
 
@@ -101,7 +105,7 @@ def csv_file(path: Path, full: float | None = None) -> list[Frame]:
     return [_row(path, line, row, full or 1.0) for line, row in rows if row["path"]]
 
 
-def _drawn(shot: Callable[[], Any]) -> bytes:
+def _drawn(shot: roads.Shot) -> bytes:
     return encode_png(shot())
 
 

@@ -217,7 +217,7 @@ def _all_passed(
 
 def _all_moved(examples: dict[str, Any], move: Move) -> dict[str, Any]:
     """`moved_annotations` of each example of a batch."""
-    moved = {key: examples[key] for key in ("boxes", "proposals", "landmarks", "angle") if key in examples}
+    moved = {key: examples[key] for key in ("boxes", "proposals", "landmarks", "angle", "route") if key in examples}
     if not moved:
         return {}
 

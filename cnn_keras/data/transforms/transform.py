@@ -13,6 +13,7 @@ pictures go through `opencv_chain`, in a fraction of the time. Both move everyth
     mask       integers (height, width) or (height, width, channels): the nearest pixel; 0 beyond a black border.
     angle      float32 (), of a steering wheel: its sign changes where the picture is mirrored, nothing else does.  A
                `throttle` stays.
+    route      (height, width, channels), a patch of a map seen from above: mirrored as the picture is, else it stays.
 """
 
 import dataclasses
@@ -28,7 +29,7 @@ from cnn_keras.data.transforms import warp
 from cnn_keras.errors import Fault
 
 UNMOVED = frozenset({"id", "label", "classes", "throttle"})  # geometry does not touch these
-MOVED = frozenset({"image", "boxes", "proposals", "landmarks", "mask", "angle"})
+MOVED = frozenset({"image", "boxes", "proposals", "landmarks", "mask", "angle", "route"})
 KEPT = 0.25  # of a box's area must be inside the picture
 COMPILED = 64 * 64  # pixels from which XLA or OpenCV pays: smaller pictures take no time
 
@@ -265,7 +266,7 @@ def _with_colours(image: tf.Tensor, group: Sequence[Colour], numbers: Sequence[t
 
 
 def moved_annotations(example: dict[str, Any], move: Move) -> dict[str, Any]:
-    """Boxes, proposals and landmarks, where the pixels have gone; a steering angle, the other way round in a mirror."""
+    """Boxes, proposals and landmarks, where the pixels have gone; angle and route the other way round in a mirror."""
     values: dict[str, Any] = {
         key: _moved_boxes(tf.convert_to_tensor(example[key], tf.float32), move)
         for key in ("boxes", "proposals")
@@ -276,11 +277,14 @@ def moved_annotations(example: dict[str, Any], move: Move) -> dict[str, Any]:
     if "angle" in example:
         angle = tf.convert_to_tensor(example["angle"], tf.float32)
         values["angle"] = tf.where(_is_mirrored(move), -angle, angle)
+    if "route" in example:
+        values["route"] = tf.where(_is_mirrored(move), tf.reverse(example["route"], [1]), example["route"])
     return values
 
 
 def _is_mirrored(move: Move) -> tf.Tensor:
-    return tf.linalg.det(move.placement.matrix[:2, :2]) < 0
+    (a, b), (c, d) = (tf.unstack(row[:2]) for row in tf.unstack(move.placement.matrix)[:2])
+    return a * d - b * c < 0
 
 
 def _moved_points(points: tf.Tensor, move: Move) -> tf.Tensor:

@@ -1,6 +1,6 @@
 """Training of networks that answer with numbers."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +79,11 @@ def _ordered(run: Run, split: str, example: Example) -> Any:
 
 def _augmented(run: Run, example: Example) -> Any:
     """The augmentation of the recipe, with what it takes from the training split."""
-    fitted = augment.fit(run.recipe.augment, lambda: (images.numpy() for images, _ in _ordered(run, "train", example)))
     recipe = run.recipe
+
+    def images() -> Iterator[Any]:
+        for inputs, _ in _ordered(run, "train", example):
+            yield (inputs["image"] if isinstance(inputs, dict) else inputs).numpy()
+
+    fitted = augment.fit(recipe.augment, images)
     return augment.compose(recipe.augment, size=recipe.data.size, fitted=dict(fitted), on=recipe.train.augment_on)

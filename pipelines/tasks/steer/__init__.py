@@ -65,7 +65,7 @@ def export(run: Run, folder: Path) -> dict[str, Any]:
 
 def unconvertible(recipe: Recipe) -> str | None:
     """Why the network of a recipe cannot be written in another format than SavedModel; None where it can."""
-    return None
+    return "data.route gives it a second input" if recipe.data.route else None
 
 
 def convertible(run: Run) -> Any:

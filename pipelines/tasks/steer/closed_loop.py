@@ -12,9 +12,11 @@ from cnn_keras.losses import mixture_density
 from cnn_keras.ops.resize import resize_image
 from pipelines.plots.image_grid import Array
 from pipelines.tasks.steer.config import Data
-from pipelines.tasks.steer.model import Steerer
+from pipelines.tasks.steer.model import Steerer, seen
 
-Wheel = Callable[[Array], Array]  # camera frames, uint8 (cars, height, width, 3), to steering angles (cars,)
+# Camera frames, uint8 (cars, height, width, 3), and maps of the route, float32 (cars, *MAP, 1), to steering angles
+# (cars,)
+Wheel = Callable[[Array, Array], Array]
 UNSEEN = 1_000_000  # added to a run's seed: roads that nobody is trained on
 
 
@@ -37,25 +39,33 @@ class Driven(NamedTuple):
         return float(self.steps * road.STRIDE)
 
 
-def roads(seed: int, count: int, steps: int) -> list[Road]:
+def roads(seed: int, count: int, steps: int, *, forks: bool = False) -> list[Road]:
     """Roads for as many steps, of seeds that no recording has."""
-    return [road.road(UNSEEN + seed + number, steps * road.STRIDE + 10) for number in range(count)]
+    return [road.road(UNSEEN + seed + number, steps * road.STRIDE + 10, forks=forks) for number in range(count)]
 
 
-def drive(wheel: Wheel, tracks: Sequence[Road], steps: int) -> list[Driven]:
-    """Let `wheel` steer a car on each road from the middle of its lane, all at once, for at most so many steps."""
-    cars = [road.start(track) for track in tracks]
+def drive(
+    wheel: Wheel, tracks: Sequence[Road], steps: int, *, starts: Sequence[float] | None = None, room: float = road.ROOM
+) -> list[Driven]:
+    """Let `wheel` steer a car on each road from the middle of its lane, all at once, for at most so many steps.
+
+    Args:
+        starts: metres along each road where its car starts; None: where `simulator.start` says.
+        room: metres from the lane's middle beyond which a car is stopped.
+    """
+    cars = [road.start(track, along) for track, along in zip(tracks, starts or [5.0] * len(tracks), strict=True)]
     paths: list[list[tuple[float, float]]] = [[] for _ in tracks]
     offsets: list[list[float]] = [[] for _ in tracks]
     driving = list(range(len(tracks)))
     for _ in range(steps):
         views = np.stack([road.frame(track, car) for track, car in zip(tracks, cars, strict=True)])
-        angles = wheel(views)
+        routes = np.stack([road.route_map(track, car) for track, car in zip(tracks, cars, strict=True)])
+        angles = wheel(views, routes)
         for number in list(driving):
             cars[number] = road.step(tracks[number], cars[number], float(angles[number]))
             paths[number].append((cars[number].x, cars[number].y))
             offsets[number].append(road.place(tracks[number], cars[number]).offset)
-            if abs(offsets[number][-1]) > road.ROOM:
+            if abs(offsets[number][-1]) > room:
                 driving.remove(number)
         if not driving:
             break
@@ -66,16 +76,17 @@ def drive(wheel: Wheel, tracks: Sequence[Road], steps: int) -> list[Driven]:
     ]
 
 
-def steered_by(steerer: Steerer, data: Data) -> Wheel:
-    """A network at the wheel: frames are framed as those of recordings are."""
+def steered_by(steerer: Steerer, data: Data, *, blank: bool = False) -> Wheel:
+    """A network at the wheel: frames are framed as those of recordings are; with `blank` its map is empty."""
 
-    @tf.function(autograph=False)
-    def angles(views: tf.Tensor) -> tf.Tensor:
+    @tf.function(autograph=False, reduce_retracing=True)
+    def angles(views: tf.Tensor, routes: tf.Tensor) -> tf.Tensor:
         pictures = views if data.channels == 3 else tf.cast(tf.image.rgb_to_grayscale(views), tf.uint8)
         spec = tf.TensorSpec((*data.size, data.channels), tf.uint8)
         resized = tf.map_fn(
             lambda view: resize_image(view, data.size, fit=data.fit), pictures, fn_output_signature=spec
         )
-        return mixture_density.quantile(steerer.mixtures(resized)["angle"], 0.5)
+        batch = {"image": resized, **({"route": routes} if data.route else {})}
+        return mixture_density.quantile(steerer.mixtures(seen(batch))["angle"], 0.5)
 
-    return lambda views: np.asarray(angles(tf.constant(views)))
+    return lambda views, routes: np.asarray(angles(tf.constant(views), tf.constant(routes * (not blank), tf.float32)))

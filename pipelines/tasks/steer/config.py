@@ -22,6 +22,7 @@ class Road(Section):
     frames: Positive = 300  # of each drive, a metre apart
     wander: Annotated[float, Field(ge=0)] = 0.25  # of a push against the wheel that is not recorded
     hand: Annotated[float, Field(ge=0)] = 0.02  # of the driver's trembling, which is
+    forks: bool = False  # each road forks now and then; no frame tells which branch the driver takes
 
 
 class Data(Section):
@@ -31,6 +32,7 @@ class Data(Section):
     path: RecipePath | None = None  # of tub and csv
     full: float | None = None  # of csv: the angle of full lock to the right in its unit; 1 unless given
     throttle: bool = False  # of tub and csv: learn the recorded throttle too
+    route: bool = False  # of road: a patch of the map with the route on it is a second input of the network
     size: tuple[Positive, Positive] = (110, 200)  # height, width
     channels: Literal[1, 3] = 3  # 1 grey, 3 RGB
     # how a picture of another shape gets this size: distorted, cut, or with borders
@@ -61,6 +63,7 @@ class Loop(Section):
 
     roads: Positive = 3  # how many
     steps: Positive = 500  # of a metre
+    forks: Positive = 20  # where the roads fork: how many forks are driven, each to the left and to the right
 
 
 class Train(recipes.ImageTrain):
@@ -76,7 +79,7 @@ class Evaluate(recipes.Evaluate):
 
     MEASURED: ClassVar[tuple[str, ...]] = (
         *("mae", "rmse", "nll", "coverage", "calibration_error", "lane_steps"),
-        *("throttle_mae", "throttle_rmse", "throttle_coverage"),
+        *("throttle_mae", "throttle_rmse", "throttle_coverage", "fork_mae", "forks_taken"),
     )
 
     interval: Share = 0.8  # that the predicted interval is to hold
@@ -115,10 +118,17 @@ class Recipe(recipes.Recipe):
             raise ValueError("train.loss requires head.kind: regression")
         if self.data.throttle and self.data.source == "road":
             raise ValueError("data.throttle requires source: tub or csv, because the drawn road is driven at one speed")
+        if self.data.route and self.data.source != "road":
+            raise ValueError("data.route requires source: road, because no other source records a map")
         if not self.data.throttle and (self.export.donkeycar or "mean throttle" in self.evaluate.beat):
             setting = "export.donkeycar" if self.export.donkeycar else "evaluate.beat: [mean throttle]"
             raise ValueError(f"{setting} requires data.throttle: true")
         return self
+
+    @property
+    def forks(self) -> bool:
+        """Whether the roads fork."""
+        return self.data.road is not None and self.data.road.forks
 
     @property
     def controls(self) -> tuple[str, ...]:

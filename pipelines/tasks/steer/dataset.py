@@ -21,6 +21,7 @@ from cnn_keras.data.image_decoding import decode
 from cnn_keras.data.input_pipeline import Example
 from cnn_keras.data.sources import driving
 from cnn_keras.data.sources.driving import Frame
+from cnn_keras.data.sources.synthetic import simulator
 from cnn_keras.errors import Fault, Unreadable
 from cnn_keras.ops import resize
 from pipelines.data import image_dataset, run_files, split_manifest, value_records
@@ -65,7 +66,8 @@ def prepare(run: Run, folder: Path) -> dict[str, Any]:
     listed = _write_split(folder, frames_kept, run.recipe.controls)
     members = {split: [frame for frame in frames_kept if frame.split == split] for split in SPLITS}
     controls = run.recipe.controls
-    value_records.write(run, folder, members, example=example(run), values=lambda member: _values(member, controls))
+    named = (*controls, *inputs(data))
+    value_records.write(run, folder, members, example=example(run), values=lambda member: _values(member, named))
     facts: dict[str, Any] = {
         "source": data.source,
         "location": str(data.path or data.source),
@@ -108,7 +110,12 @@ def drives(data: Data, seed: int) -> list[Frame]:
 
 def example(run: Run) -> Example:
     """What a record holds: batches are (images, numbers float32 (batch, controls)), the angle first."""
-    return value_records.named_example(run.recipe.controls)
+    return value_records.named_example(run.recipe.controls, inputs(run.recipe.data))
+
+
+def inputs(data: Data) -> dict[str, tuple[int, ...]]:
+    """What the network takes beside the camera's picture: the shapes by name."""
+    return {"route": (*simulator.MAP, 1)} if data.route else {}
 
 
 def examples(run: Run, split: str) -> tf.data.Dataset:
@@ -182,10 +189,12 @@ def _write_split(folder: Path, members: Sequence[SplitFrame], controls: Sequence
     return split_manifest.write(folder, ("id", "drive", "split", *controls, "sha256"), rows, count=len(members))
 
 
-def _values(member: SplitFrame, controls: Sequence[str]) -> tuple[Any, ...]:
+def _values(member: SplitFrame, named: Sequence[str]) -> tuple[Any, ...]:
     """What a record holds of a frame, in the order of the features."""
-    image = normalize(member.frame.read())[0]
-    return member.frame.id, image, *(getattr(member.frame, name) for name in controls)
+    frame = member.frame
+    image = normalize(frame.read())[0]
+    values = (frame.shot.route() if name == "route" and frame.shot else getattr(frame, name) for name in named)
+    return frame.id, image, *values
 
 
 def _measured(members: dict[str, list[SplitFrame]], control: str) -> dict[str, dict[str, float]]:

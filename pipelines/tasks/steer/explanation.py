@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from cnn_keras.errors import Fault
 from cnn_keras.learn import visualization
 from cnn_keras.ops.resize import resize_image
 from pipelines.engine import heat_maps
@@ -14,6 +15,8 @@ from pipelines.tasks.steer import model
 
 def explainer(run: Run) -> heat_maps.Explainer:
     """What shows where the network looks in frames, uint8 (height, width, channels), of any size."""
+    if run.recipe.data.route:
+        raise Fault("RECIPE must steer by the camera alone, got data.route: true, whose maps no picture has beside it")
     steerer, data, interval = model.steerer(run), run.recipe.data, run.recipe.export.interval
 
     def explain(frames: Sequence[Array]) -> list[list[Strip]]:

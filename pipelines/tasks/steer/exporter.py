@@ -1,7 +1,6 @@
 """Export: the SavedModel of a network that steers, the proof that it agrees, its card."""
 
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from pipelines.data import image_dataset, run_files, value_records
 from pipelines.engine import reference_statistics
 from pipelines.engine.stages import Run
 from pipelines.export import savedmodel
-from pipelines.tasks.steer import dataset
+from pipelines.tasks.steer import dataset, forks
 from pipelines.tasks.steer import model as steer_model
 from pipelines.tasks.steer import report as steer_report
 from pipelines.tasks.steer.config import Recipe
@@ -29,6 +28,10 @@ TAKES = (
     "full lock, −1 for full left to 1 for full right, throttles of full speed. An EXIF orientation is not applied by "
     "the graph."
 )
+ROUTES = (
+    " Beside each image it is given `route`, float32 (32, 32, 1): the map from above, the car's heading upwards and "
+    "the car in the middle, 8 rows above the lower edge, 1.5 m a pixel; 1 on the route, 0.5 on other branches, else 0."
+)
 
 
 def export(run: Run, folder: Path) -> dict[str, Any]:
@@ -40,10 +43,13 @@ def export(run: Run, folder: Path) -> dict[str, Any]:
     saved, steerer = folder / name / str(version), steer_model.steerer(run)
     savedmodel.write(saved, served(run))
     encoded = value_records.encoded_images(run.finished("prepare"), split, COMPARED, dataset.example(run))
-    images = next(iter(dataset.examples(run, split).batch(COMPARED)))["image"]
+    batch = next(iter(dataset.examples(run, split).batch(COMPARED)))
+    more = {name: batch[name].numpy() for name in dataset.inputs(recipe.data)}
+    requests = {"image_bytes": np.array(encoded, object), **more}
     answer_settings = {"interval": settings.interval, "tolerance": settings.tolerance}
-    agreement = compare(steerer, saved, images, encoded, **answer_settings)
-    savedmodel.record_requests(saved, {"serving_default": ("image_bytes", [[image] for image in encoded[:WARMUP]])})
+    agreement = compare(steerer, saved, steer_model.seen(batch), requests, **answer_settings)
+    warmup = [{name: values[[row]] for name, values in requests.items()} for row in range(min(WARMUP, len(encoded)))]
+    savedmodel.record_requests(saved, {"serving_default": ("image_bytes", warmup)})
     reference_statistics.export(run, saved)
     report = run_files.read_json(run.finished("evaluate") / "report.json")
     write_card(saved / "card.md", steerer.model, recipe=recipe, data=data, report=report, agreement=agreement)
@@ -52,6 +58,8 @@ def export(run: Run, folder: Path) -> dict[str, Any]:
         f"{agreement['images']} images"
     )
     facts = {"name": name, "version": version, "agreement": agreement}
+    if more:
+        facts["inputs"] = ["image_bytes", *more]
     if settings.register_model:
         facts["register"] = {
             "name": name,
@@ -66,29 +74,32 @@ def served(run: Run) -> savedmodel.Signatures:
     """What the exported model answers: what `Steerer.answer` does, and `interval` (batch,)."""
     steerer, interval = steer_model.steerer(run), run.recipe.export.interval
 
-    def answer(images: Any, sizes: Any) -> dict[str, Any]:
-        answer = steerer.answer(images, interval)
+    inputs = dataset.inputs(run.recipe.data)
+
+    def answer(images: Any, sizes: Any, *more: Any) -> dict[str, Any]:
+        answer = steerer.answer(steer_model.seen({"image": images, **dict(zip(inputs, more, strict=True))}), interval)
         return {**answer, "interval": tf.fill(tf.shape(answer["angle"]), tf.constant(interval))}
 
-    return savedmodel.picture_signatures(shape=image_dataset.shape_of(run.recipe.data), answer=answer)
+    others = [tf.TensorSpec((None, *shape), tf.float32, name=name) for name, shape in inputs.items()]
+    return savedmodel.picture_signatures(shape=image_dataset.shape_of(run.recipe.data), answer=answer, others=others)
 
 
 def compare(
-    steerer: Steerer, folder: Path, images: Any, encoded: Sequence[bytes], *, interval: float, tolerance: float
+    steerer: Steerer, folder: Path, images: Any, requests: Mapping[str, Any], *, interval: float, tolerance: float
 ) -> Any:
     """Ask the trained and the exported model about the same pictures; raise a Fault if they disagree."""
     exported, size = tf.saved_model.load(str(folder)), inference.batch_limit(steerer.model)
-    actual = savedmodel.call_signature(exported, "serving_default", size, image_bytes=np.array(encoded, object))
-    expected = inference.predictor(steerer.model, partial(steerer.answer, interval=interval))(images)
+    actual = savedmodel.call_signature(exported, "serving_default", size, **requests)
+    expected = inference.predictor(steerer.model, lambda images: steerer.answer(images, interval))(images)
     names = [name for control in steerer.scales for name in (control, *steer_model.named(control, ENDS))]
     difference = max(float(np.abs(expected[name] - actual[name]).max()) for name in names)
     if not difference <= tolerance:
         raise Fault(
             f"the exported model must agree with the trained one to export.tolerance {tolerance}, got a largest "
-            f"difference of {difference:.2e} on {len(encoded)} pictures",
+            f"difference of {difference:.2e} on {len(requests['image_bytes'])} pictures",
             code=Fault.GATE,
         )
-    return {"difference": difference, "images": len(encoded)}
+    return {"difference": difference, "images": len(requests["image_bytes"])}
 
 
 def write_card(
@@ -108,11 +119,14 @@ def write_card(
         metric_lines += [
             f"In a closed loop on roads of other seeds it stayed in its lane for {loop_text} steps of a metre.",
         ]
+    if "forks" in report:
+        metric_lines.append(forks.told(report["forks"]))
+    takes = TAKES + (ROUTES if recipe.data.route else "")
     what = (
         f"`{recipe.model.builder}` with the head `{recipe.head.kind}`, {model.count_params():,} parameters, on "
         f"`{data['source']}`."
     )
-    savedmodel.write_card(path, model, recipe=recipe, data=data, what=what, metrics=metric_lines, takes=TAKES)
+    savedmodel.write_card(path, model, recipe=recipe, data=data, what=what, metrics=metric_lines, takes=takes)
 
 
 def _figures(control: str, figures: dict[str, Any]) -> list[str]:

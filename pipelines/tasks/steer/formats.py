@@ -23,8 +23,7 @@ from pipelines.export.formats import Convertible, Outputs, image_preprocessing
 from pipelines.tasks.steer import dataset
 from pipelines.tasks.steer import model as steer_model
 from pipelines.tasks.steer.model import Steerer, named
-from pipelines.tasks.steer.predictions import BATCH
-from pipelines.tasks.steer.report import bootstrap_interval
+from pipelines.tasks.steer.predictions import BATCH, bootstrap_interval
 
 MEANINGS = {
     "weights": "of the normal distributions of the mixture; their sum is 1",

@@ -16,9 +16,11 @@ from cnn_keras import inference, plugins
 from cnn_keras.errors import Fault
 from cnn_keras.losses import mixture_density
 from cnn_keras.losses.mixture_density import Mixture
+from pipelines.data import value_records
 from pipelines.engine.regression import network
 from pipelines.engine.stages import Run
 from pipelines.export import savedmodel
+from pipelines.tasks.steer import dataset
 from pipelines.tasks.steer.config import Recipe
 
 STRAIGHT = 1e-3  # a root mean square of training angles below this is no driving
@@ -53,7 +55,7 @@ class Scale(NamedTuple):
 
 def check(recipe: Recipe) -> None:
     """Raise a Fault for anything wrong that only the library can tell, before any data is read."""
-    network.check(recipe, outputs(recipe), assemble, noun="angle")
+    network.check(recipe, outputs(recipe), assemble, noun="angle", more=_more(recipe))
     names = {entry if isinstance(entry, str) else next(iter(entry), "") for entry in recipe.augment}
     if wrong := sorted(names & TURNED):
         raise Fault(f"augment must not list {wrong[0]}, which turns the road upside down; use mirror")
@@ -67,7 +69,12 @@ def outputs(recipe: Recipe) -> int:
 
 def assemble(recipe: Recipe) -> keras.Model:
     """The network of the recipe, with its crop; see `pipelines.engine.regression.network`, which says what it takes."""
-    return network.assemble(recipe, outputs(recipe), crop=recipe.model.crop)
+    return network.assemble(recipe, outputs(recipe), crop=recipe.model.crop, more=_more(recipe))
+
+
+def _more(recipe: Recipe) -> dict[str, Any]:
+    """Arguments of a builder whose network takes more than the camera's picture."""
+    return {f"{name}_shape": shape for name, shape in dataset.inputs(recipe.data).items()}
 
 
 def scale(data: dict[str, Any], control: str = "angle") -> Scale:
@@ -140,11 +147,14 @@ class Steerer:
         numbers = parts(y, len(self.scales))
         return {name: scale.read(numbers[place]) for place, (name, scale) in enumerate(self.scales.items())}
 
-    def mixtures(self, images: tf.Tensor) -> dict[str, Mixture]:
-        """What is said of each control in pictures, uint8 (batch, *data.size, channels)."""
+    def mixtures(self, images: Any) -> dict[str, Mixture]:
+        """What is said of each control in pictures, uint8 (batch, *data.size, channels).
+
+        With `data.route` these are `image` of a dict, beside `route`, float32 (batch, *MAP, 1), 0 to 1.
+        """
         return self.read(self.model(images, training=False))
 
-    def answer(self, images: tf.Tensor, interval: float) -> dict[str, tf.Tensor]:
+    def answer(self, images: Any, interval: float) -> dict[str, tf.Tensor]:
         """`angle`, `low` and `high` float32 (batch,), of the middle `interval`; the mixture (batch, components).
 
         Those of the throttle, where it is learnt, are `throttle`, `throttle_low` and so on.
@@ -169,9 +179,14 @@ def numbers(model: keras.Model, examples: tf.data.Dataset, controls: tuple[str, 
     """What a network says of batches of examples, float32 (N, outputs), and what is true of each control, (N,)."""
     parameters, truths, ask = [], [], inference.predictor(model)
     for batch in examples:
-        parameters.append(ask(batch["image"]))
+        parameters.append(ask(seen(batch)))
         truths.append({name: batch[name].numpy() for name in controls})
     return np.concatenate(parameters), {name: np.concatenate([truth[name] for truth in truths]) for name in controls}
+
+
+def seen(batch: Mapping[str, Any]) -> Any:
+    """What the network is given of a batch of examples: the pictures, or a dict of them and the maps of the route."""
+    return value_records.input_of(batch, ("route",) if "route" in batch else ())
 
 
 def steerer(run: Run) -> Steerer:

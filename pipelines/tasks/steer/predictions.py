@@ -19,6 +19,8 @@ from pipelines.tasks.steer import model as steer_model
 from pipelines.tasks.steer.model import Steerer
 
 BATCH = 64  # frames that are measured at once
+BLOCK = 25  # frames that are drawn together
+DRAWN = 1000  # samples of the bootstrap
 
 
 class Predictions(NamedTuple):
@@ -39,7 +41,7 @@ def predict(run: Run, steerer: Steerer, split: str, advance: Callable[[int], Non
     ask, ids = inference.predictor(steerer.model), []
     columns: dict[str, list[dict[str, Any]]] = {name: [] for name in steerer.scales}
     for batch in dataset.examples(run, split).batch(BATCH):
-        y = ask(batch["image"])
+        y = ask(steer_model.seen(batch))
         ids += [name.decode() for name in batch["id"].numpy()]
         parts = zip(steerer.scales.items(), steer_model.parts(y, len(steerer.scales)), strict=True)
         for (name, scale), part in parts:
@@ -65,6 +67,16 @@ def _columns(y: tf.Tensor, truth: tf.Tensor, scale: steer_model.Scale, interval:
         "losses": scale.losses(y, truth),
     }
     return {name: value.numpy() for name, value in values.items()}
+
+
+def bootstrap_interval(values: Array, confidence: float = 0.95) -> list[float]:
+    """The interval of the mean of a series (N,), by a bootstrap of blocks of BLOCK neighbours and a fixed seed."""
+    size = min(BLOCK, len(values))
+    starts = np.random.default_rng(0).integers(0, len(values) - size + 1, (DRAWN, -(-len(values) // size)))
+    sums = np.concatenate([[0.0], np.cumsum(values, dtype=np.float64)])
+    means = ((sums[starts + size] - sums[starts]) / size).mean(axis=1)
+    outer = (1 - confidence) / 2
+    return [float(value) for value in np.quantile(means, [outer, 1 - outer])]
 
 
 def drives_of(predictions: Predictions) -> Sequence[slice]:

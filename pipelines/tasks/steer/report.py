@@ -1,6 +1,6 @@
 """What a steering network's answers are worth: errors, likelihood, calibration, beside what needs no network.
 
-Neighbouring frames err alike, so that intervals are those of a bootstrap over blocks of BLOCK frames.
+Neighbouring frames err alike, so that intervals are those of `predictions.bootstrap_interval`.
 """
 
 from collections.abc import Mapping
@@ -18,12 +18,10 @@ from pipelines.engine.regression import nearest_image
 from pipelines.engine.stages import Run
 from pipelines.plots import annotate, image_grid, overlays
 from pipelines.plots.image_grid import Array
-from pipelines.tasks.steer import closed_loop, dataset, model, plots, predictions
+from pipelines.tasks.steer import closed_loop, dataset, forks, model, plots, predictions
 from pipelines.tasks.steer.config import Evaluate
-from pipelines.tasks.steer.predictions import BATCH, Predictions
+from pipelines.tasks.steer.predictions import BATCH, Predictions, bootstrap_interval
 
-BLOCK = 25  # frames that are drawn together
-DRAWN = 1000  # samples of the bootstrap
 LEVELS = tuple(round(0.05 * step, 2) for step in range(1, 20))  # of intervals, for the calibration
 LEAST_SCALE = 1e-3  # of the baseline's normal distribution
 
@@ -46,6 +44,9 @@ def evaluate(run: Run, folder: Path) -> dict[str, Any]:
     if data["source"] == "road":
         report["loop"] = loop(run, steerer, folder)
         report["lane_steps"] = min(row["steps"] for row in report["loop"])
+    if recipe.forks:
+        report["forks"] = forks.measure(run, steerer, folder)
+        report |= {"forks_taken": report["forks"]["taken"], "fork_mae": report["forks"]["mae"]}
     run_files.write_json(folder / "report.json", report)
     durable.write_text(folder / "predictions.csv", predictions.as_csv(answers))
     draw(run, folder, answers, report, steerer)
@@ -77,16 +78,6 @@ def measure(answers: Predictions, interval: float) -> dict[str, Any]:
     }
 
 
-def bootstrap_interval(values: Array, confidence: float = 0.95) -> list[float]:
-    """The interval of the mean of a series (N,), by a bootstrap of blocks of BLOCK neighbours and a fixed seed."""
-    size = min(BLOCK, len(values))
-    starts = np.random.default_rng(0).integers(0, len(values) - size + 1, (DRAWN, -(-len(values) // size)))
-    sums = np.concatenate([[0.0], np.cumsum(values, dtype=np.float64)])
-    means = ((sums[starts + size] - sums[starts]) / size).mean(axis=1)
-    outer = (1 - confidence) / 2
-    return [float(value) for value in np.quantile(means, [outer, 1 - outer])]
-
-
 def baselines(run: Run, answers: Predictions, split: str, control: str = "angle") -> dict[str, dict[str, float]]:
     """What needs no network: always the training mean; the nearest training image's angle; the last true angle.
 
@@ -110,9 +101,9 @@ def loop(run: Run, steerer: model.Steerer, folder: Path) -> list[dict[str, Any]]
     """Let the network drive; beside it who never turns the wheel. Draws the roads, returns a row for each."""
     recipe = run.recipe
     settings = recipe.evaluate.loop
-    tracks = closed_loop.roads(recipe.seed, settings.roads, settings.steps)
+    tracks = closed_loop.roads(recipe.seed, settings.roads, settings.steps, forks=recipe.forks)
     driven = closed_loop.drive(closed_loop.steered_by(steerer, recipe.data), tracks, settings.steps)
-    straight = closed_loop.drive(lambda views: np.zeros(len(views)), tracks, settings.steps)
+    straight = closed_loop.drive(lambda views, routes: np.zeros(len(views)), tracks, settings.steps)
     plots.loops(driven, folder / "loop.png")
     return [
         {
@@ -148,6 +139,8 @@ def say(run: Run, report: dict[str, Any]) -> None:
             f"{row['distance']:,.0f} m, on average {row['offset']:.2f} m off its middle; "
             f"[dim]without steering {row['straight']:,.0f} m[/]"
         )
+    if "forks" in report:
+        run.console.print(f"          {forks.told(report['forks'])}")
 
 
 def parts(report: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -194,9 +187,9 @@ def draw(
     for control, figures in parts(report).items():
         plots.course(controls[control], folder / f"{control}s.png", interval=report["interval"], control=control)
         plots.calibration(figures, folder / ("calibration.png" if control == "angle" else f"{control}_calibration.png"))
-    if not run.recipe.evaluate.insight:
+    if not run.recipe.evaluate.insight or run.recipe.data.route:
         return
-    sample = [images[row] for row in evenly.tolist()]
+    sample = [images[row]["image"] for row in evenly.tolist()]
     heat = visualization.visual_backprop(steerer.model, np.stack(sample))
     heat_pictures = [overlays.paint_heat_map(image, heat_map) for image, heat_map in zip(sample, heat, strict=True)]
     titles = [f"{answers.predicted[row]:+.2f}" for row in evenly]
@@ -221,12 +214,14 @@ def _errors(error: Array) -> dict[str, float]:
     return {"mae": float(np.abs(error).mean()), "rmse": float(np.sqrt((error**2).mean()))}
 
 
-def _images(run: Run, split: str, rows: set[int]) -> dict[int, Array]:
+def _images(run: Run, split: str, rows: set[int]) -> dict[int, dict[str, Array]]:
+    """Some examples of a split."""
     examples = enumerate(dataset.examples(run, split).take(max(rows) + 1).as_numpy_iterator())
-    return {row: example["image"] for row, example in examples if row in rows}
+    return {row: example for row, example in examples if row in rows}
 
 
-def _drawn(image: Array, answers: Predictions, row: int) -> Array:
+def _drawn(example: Mapping[str, Array], answers: Predictions, row: int) -> Array:
     span = (float(answers.low[row]), float(answers.high[row]))
     predicted, truth = float(answers.predicted[row]), float(answers.truth[row])
-    return annotate.draw_steering(image, angle=predicted, interval=span, truth=truth)
+    frame = annotate.draw_steering(example["image"], angle=predicted, interval=span, truth=truth)
+    return annotate.beside(frame, example["route"]) if "route" in example else frame

@@ -56,6 +56,7 @@ def _draw_augmented(run: Run, augmented: Any, path: Path) -> None:
             {key: example[key] for key in dataset.example(run).keys}, np.array([run.recipe.seed, row], np.int32)
         )
         angle = float(sample["angle"])
-        pictures.append(annotate.draw_steering(sample["image"].numpy(), truth=angle))
+        picture = annotate.draw_steering(sample["image"].numpy(), truth=angle)
+        pictures.append(annotate.beside(picture, sample["route"].numpy()) if "route" in sample else picture)
         titles.append(f"{angle:+.2f}")
     image_grid.contact_sheet(pictures, titles, path, columns=4, size=2.4)

@@ -1,6 +1,9 @@
 """Steering: the network and its crop, angles in a mirror, the report by hand, the closed loop, four verbs in a row."""
 
+import base64
+import contextlib
 import csv
+import io
 import json
 import shutil
 import warnings
@@ -10,6 +13,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
+from cnn_keras.data.files.image_file import encode_png
 from cnn_keras.data.sources import driving as drives
 from cnn_keras.data.sources.synthetic import simulator
 from cnn_keras.data.transforms import augment
@@ -19,7 +23,7 @@ from pipelines.engine import recipe as recipes
 from pipelines.plots import annotate
 from pipelines.serving.server import application
 from pipelines.tasks import steer
-from pipelines.tasks.steer import closed_loop, config, dataset
+from pipelines.tasks.steer import closed_loop, config, dataset, forks, predictions
 from pipelines.tasks.steer import model as steer_model
 from pipelines.tasks.steer import report as steer_report
 from pipelines.tasks.steer.predictions import Predictions
@@ -121,6 +125,79 @@ def test_a_mirror_turns_the_wheel_and_nothing_else_does():
     assert float(kept["angle"]) == pytest.approx(0.3)
 
 
+def test_a_mirror_turns_the_route_with_the_road_and_a_shift_of_the_camera_leaves_it():
+    image, route = np.zeros((8, 8, 3), np.uint8), np.zeros((4, 4, 1), np.float32)
+    image[:, :2], route[:, 0] = 200, 1
+    mirror, shift = augment.mirror(), augment.compose([{"affine": {"shift": 0.3}}])
+    for seed in range(8):
+        found = mirror({"image": image, "angle": np.float32(-0.3), "route": route}, (seed, 0))
+        is_turned = float(found["angle"]) > 0
+        np.testing.assert_array_equal(found["image"], image[:, ::-1] if is_turned else image)
+        np.testing.assert_array_equal(found["route"], route[:, ::-1] if is_turned else route)
+        kept = shift({"image": image, "angle": np.float32(-0.3), "route": route}, tf.constant([seed, 2]))
+        np.testing.assert_array_equal(kept["route"], route)
+
+
+def test_in_a_batch_each_route_is_turned_with_its_own_frame():
+    generator, mirror = np.random.default_rng(0), augment.compose(["mirror"])
+    rows = {
+        "image": generator.integers(0, 256, (8, 72, 80, 3), np.uint8),
+        "angle": generator.uniform(-1, 1, 8).astype(np.float32),
+        "route": generator.random((8, 4, 4, 1), np.float32),
+    }
+    seeds = tf.random.experimental.stateless_split((1, 2), 8)
+    stream = tf.data.Dataset.from_tensor_slices((rows, seeds))
+    batch = next(iter(augment.augmented_batches(stream, lambda *drawn: drawn, mirror, 8)))
+    for row, seed in enumerate(seeds):
+        single = mirror({key: values[row] for key, values in rows.items()}, seed)
+        for key in rows:
+            np.testing.assert_array_equal(batch[key][row], single[key])
+    assert 0 < np.sum(batch["angle"] != rows["angle"]) < 8
+
+
+def test_a_network_with_a_map_sees_it():
+    recipe = recipes.load("steer/road-map")
+    model = steer_model.assemble(recipe)
+    assert {tensor.name: tensor.shape[1:] for tensor in model.inputs} == {
+        "image": (92, 160, 3),
+        "route": (*simulator.MAP, 1),
+    }
+    seen = {"image": np.zeros((2, 92, 160, 3), np.uint8), "route": np.zeros((2, *simulator.MAP, 1), np.float32)}
+    seen["route"][1, :, 10:12] = 1
+    first, second = model(seen).numpy()
+    assert (first != second).any()
+    with pytest.raises(Fault, match="route_shape"):
+        steer.check(recipes.load("steer/road-map", ["model={builder: resnet.resnet20}"]))
+
+
+class Knowing:
+    """A wheel in the hands of one who knows the roads; its cars are moved as those of the loop."""
+
+    def __init__(self, known, tracks, starts):
+        self.known, self.tracks = known, tracks
+        self.cars = [simulator.start(track, along) for track, along in zip(tracks, starts, strict=True)]
+
+    def __call__(self, views, routes):
+        angles = [simulator.pure_pursuit(track, car) for track, car in zip(self.known, self.cars, strict=True)]
+        moved = zip(self.tracks, self.cars, angles, strict=True)
+        self.cars = [simulator.step(track, car, angle) for track, car, angle in moved]
+        return np.array(angles)
+
+
+def test_a_fork_is_taken_rightly_by_who_knows_the_route_and_half_the_time_by_who_keeps_left():
+    tracks = forks.roads(0, 3)
+    others = [track.forks[0].other for track in tracks]
+    lefts = [track for left in tracks[::2] for track in (left, left)]
+    starts = [track.forks[0].along - forks.BEFORE for track in tracks]
+    assert forks.taken(Knowing(tracks, tracks, starts), tracks).tolist() == [True] * 6
+    assert forks.taken(Knowing(others, tracks, starts), tracks).tolist() == [False] * 6
+    assert forks.taken(Knowing(lefts, tracks, starts), tracks).tolist() == [True, False] * 3
+    for left, right in zip(tracks[::2], tracks[1::2], strict=True):
+        shots = forks.frames(left), forks.frames(right)
+        assert min(map(len, shots)) > 5
+        assert shots[0][-1].angle < shots[1][-1].angle  # −1 is full left
+
+
 def test_the_error_that_training_shows_is_that_of_the_median():
     told = steer_model.objective({"angle": steer_model.Scale(0.5)})
     y = tf.constant([[0.4], [-1.0]])
@@ -165,9 +242,9 @@ def test_the_report_by_hand():
 def test_the_interval_of_a_mean_is_wider_where_neighbours_are_alike():
     noise = np.random.default_rng(0).normal(size=500)
     slow = np.repeat(noise[:20], 25)
-    apart, alike = (np.diff(steer_report.bootstrap_interval(values))[0] for values in (noise, slow))
+    apart, alike = (np.diff(predictions.bootstrap_interval(values))[0] for values in (noise, slow))
     assert alike > 3 * apart
-    low, high = steer_report.bootstrap_interval(noise)
+    low, high = predictions.bootstrap_interval(noise)
     assert low < noise.mean() < high
     assert (high - low) / 2 == pytest.approx(1.96 / np.sqrt(500), rel=0.3)
 
@@ -198,8 +275,9 @@ def test_the_loop_is_driven_until_the_lane_is_left():
     tracks = closed_loop.roads(0, 2, 60)
     cars = {number: simulator.start(track) for number, track in enumerate(tracks)}
 
-    def knowing(views):
+    def knowing(views, routes):
         assert views.shape == (2, *simulator.SIZE, 3)
+        assert routes.shape == (2, *simulator.MAP, 1)
         angles = [simulator.pure_pursuit(track, cars[number]) for number, track in enumerate(tracks)]
         for number, track in enumerate(tracks):
             cars[number] = simulator.step(track, cars[number], angles[number])
@@ -207,7 +285,7 @@ def test_the_loop_is_driven_until_the_lane_is_left():
 
     for one in closed_loop.drive(knowing, tracks, 60):
         assert (one.steps, one.distance, one.left) == (60, 60.0, False)
-    for one in closed_loop.drive(lambda views: np.full(2, -1.0), tracks, 60):
+    for one in closed_loop.drive(lambda views, routes: np.full(2, -1.0), tracks, 60):
         assert one.left
         assert one.steps < 10
         assert abs(one.offsets[-1]) > simulator.ROOM >= abs(one.offsets[-2])
@@ -353,6 +431,47 @@ def test_other_formats_say_the_throttle_and_a_donkey_car_finds_its_names(throttl
         np.testing.assert_allclose(said, [float(row["angle"]), float(row["throttle"])], atol=5e-3)
 
 
+@pytest.fixture(scope="module", params=WHOLE)
+def routed(tmp_path_factory):
+    """A run of a network with a map, of two short drives."""
+    root = tmp_path_factory.mktemp("routed")
+    changes = ("train.epochs=1", "train.batch_size=16", "data.road={drives: 2, frames: 60, forks: true}", "data.gap=1")
+    gates = ("evaluate.beat=[]", "evaluate.require={}", "evaluate.loop={roads: 1, steps: 5, forks: 2}")
+    settings = [part for change in (*changes, *gates) for part in ("--set", change)]
+    with contextlib.redirect_stdout(io.StringIO()) as said:
+        assert cnn("run", "steer/road-map", *settings, "--runs", root) == 0
+    assert "cnn serve steer/road-map" in said.getvalue()
+    assert "cnn predict" not in said.getvalue()
+    return root / "steer" / "road-map"
+
+
+def test_the_exported_network_takes_the_map_beside_the_picture(routed, capsys):
+    report = json.loads((routed / "evaluate" / "report.json").read_text())
+    assert report["forks"]["of"] == 4
+    assert report["forks_taken"] == report["forks"]["right"] / 4
+    assert report["fork_mae"] != report["forks"]["blank"]["mae"]
+    assert (routed / "evaluate" / "forks.png").is_file()
+    assert "forks taken rightly" in (routed / "export" / "road-map" / "1" / "card.md").read_text()
+    shot = forks.frames(forks.roads(0, 1)[0])[0]
+    picture, route = encode_png(shot()), shot.route()
+    serve = tf.saved_model.load(str(routed / "export" / "road-map" / "1")).signatures["serving_default"]
+    expected = float(serve(image_bytes=tf.constant([picture]), route=tf.constant(route[None]))["angle"][0])
+    with TestClient(application(routed / "export" / "road-map")) as client:
+        instance = {"image_bytes": {"b64": base64.b64encode(picture).decode()}, "route": route.tolist()}
+        answer = client.post("/v1/models/road-map:predict", json={"instances": [instance]})
+        assert answer.status_code == 200
+        assert answer.json()["predictions"][0]["angle"] == pytest.approx(expected, abs=1e-5)
+        alone = client.post("/v1/models/road-map:predict", content=picture, headers={"Content-Type": "image/png"})
+        assert alone.status_code == 400
+    (routed / "frame.png").write_bytes(picture)
+    for command, told in (
+        (("predict", "steer/road-map", routed / "frame.png"), "requires a map of the route"),
+        (("export", "steer/road-map", "--format", "onnx"), "second input"),
+    ):
+        assert cnn(*command, "--runs", routed.parents[1]) == Fault.INPUT
+        assert told in capsys.readouterr().err
+
+
 def test_a_throttle_must_have_been_recorded(folder, tmp_path):
     with pytest.raises(Fault, match=r"data\.throttle requires user/throttle"):
         dataset.drives(config.Data(source="tub", path=folder / "tub", throttle=True), 0)
@@ -387,6 +506,7 @@ def test_a_copy_of_a_picture_is_not_tested_on(folder):
         ("export.donkeycar=true", "requires data.throttle"),
         ("evaluate.beat=[mean throttle]", "requires data.throttle"),
         ("data={source: road, throttle: true}", "requires source: tub or csv"),
+        ("data.route=true", r"data\.route requires source: road"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused(folder, setting, told):

@@ -7,12 +7,15 @@ wheel angles radians, counter-clockwise; a steering angle is −1 for the wheel 
 A frame is what a pinhole camera sees: the ground is looked up for each pixel, at the distance that its row has, and the
 centre line is taken as straight within the width of the road. What is drawn is a function of the road's seed, the
 place on it and the car's pose alone.
+
+A road may fork, always into two branches that are each other's mirror image: no frame tells which of them is to be
+driven, a patch of the map (`route_map`) does.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -29,6 +32,11 @@ CAR = 1.8  # width
 STRIDE = 1.0  # metres that the car goes from frame to frame
 AHEAD = 6.0  # metres before the rear axle of the point that the driver steers to
 ROOM = (LANE - CAR) / 2  # how far the car's middle may be from the lane's before a wheel touches the paint
+APPROACH, BEND, LEAVE = 15.0, 20.0, 20.0  # metres of a fork: straight, bent to the left or the right, and straight
+BENT = 28.0  # radius of a branch of a fork
+APART = 0.1  # of full lock: angles that differ by more are two answers
+TAKEN = 8.0  # metres behind a fork from which the camera shows which branch was taken
+MAP, CELL, BEHIND = (32, 32), 1.5, 8  # pixels of a patch of the map; metres a pixel; rows behind the car
 
 
 class Road(NamedTuple):
@@ -38,11 +46,23 @@ class Road(NamedTuple):
     y: np.ndarray
     heading: np.ndarray
     seed: int
+    forks: tuple["Fork", ...] = ()
 
     @property
     def length(self) -> float:
         """Metres that can be driven with the whole view drawn."""
         return (len(self.x) - 1) * SPACING - VIEW
+
+
+class Fork(NamedTuple):
+    """Where a road forks, and the road that one is on who takes the other branch, the route's mirror image."""
+
+    along: float  # metres, where the branches begin to bend
+    other: Road
+
+    def is_near(self, along: float) -> bool:
+        """Whether its other branch may be seen by a car so far along the road."""
+        return -1.5 * VIEW < along - self.along < BEND + LEAVE
 
 
 class Car(NamedTuple):
@@ -62,15 +82,32 @@ class Place(NamedTuple):
     heading: float
 
 
-def road(seed: int, length: float) -> Road:
-    """A road of this length and the view behind its end: straights and curves of 15 to 60 m, blended into another."""
+def road(seed: int, length: float, *, forks: bool = False) -> Road:
+    """A road of this length and the view behind its end: straights and curves of 15 to 60 m, blended into another.
+
+    With `forks` the road forks behind each of them, and goes on to the left or to the right.
+    """
     generator, points = np.random.default_rng([seed, 0]), int((length + 2 * VIEW) / SPACING)
-    curvature = [np.zeros(int(30 / SPACING))]
+    curvature, places = [np.zeros(int(30 / SPACING))], list[int]()
     while sum(map(len, curvature)) < points:
         bend = generator.uniform(-1, 1) / TIGHTEST if generator.random() < 0.75 else 0.0
         curvature.append(np.full(int(generator.uniform(15, 60) / SPACING), bend))
+        if forks:
+            places.append(sum(map(len, curvature)) + int(APPROACH / SPACING))
+            curvature += [np.full(int(part / SPACING), 0.0) for part in (APPROACH, BEND, LEAVE)]
+            curvature[-2] += generator.choice((-1, 1)) / BENT
+    whole = np.concatenate(curvature)[:points]
+    branches = []
+    for place in (place for place in places if place + int(BEND / SPACING) < points):
+        other = np.pad(whole, (0, points))[: place + int(3 * VIEW / SPACING)]
+        other[place:] *= -1
+        branches.append(Fork(place * SPACING, _line(other, seed)))
+    return _line(whole, seed)._replace(forks=tuple(branches))
+
+
+def _line(curvature: np.ndarray, seed: int) -> Road:
     blend = np.hanning(int(12 / SPACING))
-    smooth = np.convolve(np.concatenate(curvature)[:points], blend / blend.sum(), mode="same")
+    smooth = np.convolve(curvature, blend / blend.sum(), mode="same")
     heading = np.cumsum(smooth) * SPACING
     step = SPACING * np.exp(1j * (heading - smooth * SPACING / 2))  # along the chord between two points
     line = np.cumsum(step)
@@ -118,7 +155,9 @@ def pure_pursuit(track: Road, car: Car) -> float:
     return -min(max(wheel / FULL, -1.0), 1.0)
 
 
-def drive(track: Road, frames: int, *, wander: float, hand: float, seed: int) -> Iterator[tuple[Car, float]]:
+def drive(
+    track: Road, frames: int, *, wander: float, hand: float, seed: int, along: float = 5.0
+) -> Iterator[tuple[Car, float]]:
     """Where a car is and what its driver does, from frame to frame, while something pushes it about.
 
     The push is added to the wheel and not recorded, so that a recording shows how one gets back into the lane.
@@ -127,9 +166,10 @@ def drive(track: Road, frames: int, *, wander: float, hand: float, seed: int) ->
         wander: of the push, a slowly changing steering angle: its standard deviation.
         hand: standard deviation of what the driver's own hand trembles, which is recorded.
         seed: of both.
+        along: metres along the road where the car starts.
     """
     generator = np.random.default_rng([seed, 1])
-    car, push = start(track), 0.0
+    car, push = start(track, along), 0.0
     for _ in range(frames):
         angle = min(max(pure_pursuit(track, car) + generator.normal(0, hand), -1.0), 1.0)
         yield car, angle
@@ -144,7 +184,7 @@ def frame(track: Road, car: Car, *, size: tuple[int, int] = SIZE) -> np.ndarray:
     sky, light = looks.uniform((120, 150, 190), (180, 200, 240)).astype(np.float32), looks.uniform(0.75, 1.1)
     grey, grass = looks.uniform(70, 120), looks.uniform((60, 90, 40), (110, 130, 70)).astype(np.float32)
     dashes = WHITE if looks.random() < 0.5 else YELLOW
-    along, beside = (part.astype(np.float32) for part in _on_road(track, car, far, across))
+    along, beside = (part.astype(np.float32) for part in _on_roads(track, car, far, across))
     soft = (across[:, :1] - across[:, 1:2]) / 2  # metres, half of what a pixel of the row is wide
 
     def stripe(middle: float) -> np.ndarray:
@@ -166,22 +206,51 @@ def frame(track: Road, car: Car, *, size: tuple[int, int] = SIZE) -> np.ndarray:
     return np.clip(np.round(picture), 0, 255).astype(np.uint8)
 
 
-def recording(
-    seed: int, frames: int, *, wander: float, hand: float
-) -> Iterator[tuple[Callable[[], np.ndarray], float]]:
-    """Frames, functions that draw them, uint8 (height, width, 3), and the angles of a drive on a road of its own."""
-    track = road(seed, frames * STRIDE + 10)
-    for car, angle in drive(track, frames, wander=wander, hand=hand, seed=seed):
-        shot: Any = _Shot(track, car)
-        yield shot, angle
+def route_map(track: Road, car: Car) -> np.ndarray:
+    """A patch of the map around the car, as a navigator shows it: float32 (*MAP, 1), the car's heading upwards.
+
+    1 where the route is, 0.5 on the other branch of a fork, 0 elsewhere. A pixel is CELL metres wide, and the car is
+    in the middle of the patch's width, BEHIND rows above its lower edge.
+    """
+    rows, columns = np.mgrid[: MAP[0], : MAP[1]] + 0.5
+    cells = CELL * ((MAP[0] - BEHIND - rows) + 1j * (MAP[1] / 2 - columns))  # metres ahead, and left
+    patch = np.zeros(MAP, np.float32)
+    others = [fork.other for fork in track.forks if fork.is_near(car.along)]
+    for line, value in [*((other, 0.5) for other in others), (track, 1.0)]:
+        first, reach = int(car.along / SPACING), int(MAP[0] * CELL / SPACING)
+        near = slice(max(0, first - reach), first + reach, 2)
+        local = (line.x[near] - car.x + 1j * (line.y[near] - car.y)) * np.exp(-1j * car.heading)
+        patch[np.abs(cells[..., None] - local).min(axis=-1) < CELL] = value
+    return patch[..., None]
 
 
-class _Shot(NamedTuple):
+class Shot(NamedTuple):
+    """A moment of a drive: called, it draws the camera's frame, uint8 (height, width, 3)."""
+
     track: Road
     car: Car
+    angle: float  # of the driver
 
     def __call__(self) -> np.ndarray:
         return frame(self.track, self.car)
+
+    def route(self) -> np.ndarray:
+        """The patch of the map of `route_map`."""
+        return route_map(self.track, self.car)
+
+    @property
+    def is_at_fork(self) -> bool:
+        """Whether the branches of a fork ask for angles more than APART from another, and none is taken yet."""
+        angle = pure_pursuit(self.track, self.car)
+        ahead = (fork.other for fork in self.track.forks if self.car.along < fork.along + TAKEN)
+        return any(abs(pure_pursuit(other, self.car) - angle) > APART for other in ahead)
+
+
+def recording(seed: int, frames: int, *, wander: float, hand: float, forks: bool = False) -> Iterator[Shot]:
+    """The moments of a drive on a road of its own."""
+    track = road(seed, frames * STRIDE + 10, forks=forks)
+    for car, angle in drive(track, frames, wander=wander, hand=hand, seed=seed):
+        yield Shot(track, car, angle)
 
 
 @cache
@@ -200,6 +269,16 @@ def _rays(size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray, int]:
     right = (np.arange(width) + 0.5 - width / 2) / focal
     across = -right[None] * reach[horizon:, None]
     return ahead[horizon:].astype(np.float32), across.astype(np.float32), horizon
+
+
+def _on_roads(track: Road, car: Car, far: np.ndarray, across: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Metres along the nearest road of a fork and left of its middle line; see `_on_road`."""
+    along, beside = _on_road(track, car, far, across)
+    for fork in (fork for fork in track.forks if fork.is_near(car.along)):
+        other_along, other_beside = _on_road(fork.other, car, far, across)
+        is_nearer = np.abs(other_beside) < np.abs(beside)
+        along, beside = np.where(is_nearer, other_along, along), np.where(is_nearer, other_beside, beside)
+    return along, beside
 
 
 def _on_road(track: Road, car: Car, far: np.ndarray, across: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

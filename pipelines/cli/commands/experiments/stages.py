@@ -309,6 +309,8 @@ def _print_next(name: str, facts: dict[str, Any], console: "Console", where: str
             f"cnn predict {name} FILES{where}": "embeddings of your own files",
             f"cnn faces enrol PEOPLE --model {name}{where}": "a gallery of your own people, for `cnn faces identify`",
         }
+    if facts.get("inputs"):
+        ask = {}  # files hold pictures alone
     commands = {
         f"cnn serve {name}{where}": "an HTTP server with a page to try it",
         **ask,

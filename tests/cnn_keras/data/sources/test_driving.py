@@ -160,6 +160,12 @@ def test_drawn_drives_have_roads_of_their_own():
     assert found[1].read() == driving.frames("road", drives=2, frames=3, seed=5)[1].read()
 
 
+def test_a_frame_of_a_drawn_road_knows_its_route():
+    frame = driving.frames("road", drives=1, frames=1, forks=True)[0]
+    assert frame.shot.track.forks
+    assert frame.shot.angle == frame.angle
+
+
 def test_splits_are_blocks_of_time_with_gaps_between_them():
     recording = ["a"] * 20 + ["b"] * 10
     found = split.by_time(recording, fractions={"validation": 0.1, "test": 0.2}, gap=2)

@@ -100,9 +100,58 @@ def test_the_driver_steers_back():
 def test_a_recording_repeats_itself_and_shows_more_than_the_lanes_middle():
     shots = list(simulator.recording(7, 120, wander=0.25, hand=0.02))
     again = list(islice(simulator.recording(7, 120, wander=0.25, hand=0.02), 5))
-    assert [angle for _, angle in again] == [angle for _, angle in shots[:5]]
-    np.testing.assert_array_equal(again[4][0](), shots[4][0]())
-    angles = np.array([angle for _, angle in shots])
+    assert [shot.angle for shot in again] == [shot.angle for shot in shots[:5]]
+    np.testing.assert_array_equal(again[4](), shots[4]())
+    angles = np.array([shot.angle for shot in shots])
     assert np.abs(angles).max() <= 1
-    offsets = [simulator.place(shot.track, shot.car).offset for shot, _ in shots]
+    offsets = [simulator.place(shot.track, shot.car).offset for shot in shots]
     assert np.std(offsets) > 0.1
+
+
+def test_no_frame_in_front_of_a_fork_tells_the_branch_and_each_map_does():
+    one = simulator.road(3, 300, forks=True)
+    fork = one.forks[0]
+    other = fork.other._replace(forks=(fork._replace(other=one),))
+    car = simulator.start(one, fork.along - 15)
+    np.testing.assert_array_equal(simulator.frame(one, car), simulator.frame(other, car))
+    assert (simulator.frame(one, car) != simulator.frame(one._replace(forks=()), car)).any()
+    maps = [simulator.route_map(track, car)[..., 0] for track in (one, other)]
+    assert set(np.unique(maps)) == {0.0, 0.5, 1.0}
+    for first, second in (maps, maps[::-1]):
+        is_branch = first == 0.5
+        assert is_branch.sum() > 10
+        assert (second[is_branch] == 1).all()  # what is not the one's route is the other's
+
+
+def test_branches_of_a_fork_bend_by_the_same_angle_to_either_side():
+    for seed in range(3):
+        track = simulator.road(seed, 300, forks=True)
+        assert len(track.forks) >= 2
+        for fork in track.forks:
+            place = round(fork.along / simulator.SPACING)
+            turned = [road.heading[place + 48] - road.heading[place - 16] for road in (track, fork.other)]
+            assert turned[0] == pytest.approx(-turned[1])
+            assert abs(turned[0]) == pytest.approx(simulator.BEND / simulator.BENT, abs=0.02)
+
+
+def test_a_map_lies_as_the_car_does_and_is_as_large_as_it_says():
+    car = simulator.start(STRAIGHT, 60)  # in the right lane, half a lane right of the middle line
+    patch = simulator.route_map(STRAIGHT, car)[..., 0]
+    assert patch.shape == simulator.MAP
+    columns = np.flatnonzero(patch[5])
+    middle = simulator.MAP[1] / 2 - simulator.LANE / 2 / simulator.CELL  # left of the car
+    assert columns.mean() + 0.5 == pytest.approx(middle, abs=0.5)
+    np.testing.assert_array_equal(patch[0], patch[-1])
+    turned = simulator.route_map(STRAIGHT, simulator.start(STRAIGHT, 60, heading=0.5))[..., 0]
+    assert (
+        np.flatnonzero(turned[2]).mean() > np.flatnonzero(turned[-2]).mean() + 8
+    )  # left of the heading is right of it
+
+
+def test_frames_at_a_fork_are_those_where_the_branches_ask_for_other_angles_and_none_is_taken():
+    shots = [shot for shot in simulator.recording(3, 300, wander=0.0, hand=0.0, forks=True) if shot.is_at_fork]
+    forks = shots[0].track.forks
+    assert len(shots) > 10
+    for shot in shots:
+        assert any(-20 < shot.car.along - fork.along < simulator.TAKEN for fork in forks)
+    assert not any(shot.is_at_fork for shot in simulator.recording(3, 300, wander=0.0, hand=0.0))
