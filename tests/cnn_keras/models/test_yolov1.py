@@ -131,6 +131,19 @@ def test_the_grid_has_what_the_arguments_say_and_begins_in_the_middle_of_its_cel
     np.testing.assert_allclose(found[0, 2, 1, 0], [0.3 - 0.125, 0.5 - 0.125, 0.3 + 0.125, 0.5 + 0.125], atol=1e-6)
 
 
+def test_the_first_loss_is_little_more_than_that_of_constant_answers():
+    """Squares of all cells are summed: with Keras's default for the last layer, the first loss is 20 times as large."""
+    keras.utils.set_random_seed(0)
+    network = models.build("yolov1.yolov1_small", input_shape=(160, 160, 3), classes=10)
+    outputs = network(keras.random.uniform((4, 160, 160, 3)), training=True)
+    constant = {"boxes": tf.zeros((4, 10, 10, 2, 5)) + yolov1.START, "classes": tf.zeros((4, 10, 10, 10))}
+    boxes, labels = tf.constant([[[0.1, 0.2, 0.3, 0.5], [0.5, 0.6, 0.9, 0.9]]] * 4), tf.constant([[3, 7]] * 4, tf.int64)
+    first, least = (
+        float(tf.add_n(list(yolov1.loss(network, given, boxes, labels).values()))) for given in (outputs, constant)
+    )
+    assert first < 2 * least
+
+
 def test_a_grid_of_a_map_has_its_rows_and_columns():
     network = models.build("yolov1.yolov1_small", input_shape=(48, 64, 3), classes=4)
     outputs = network(np.zeros((1, 48, 64, 3), "float32"))
