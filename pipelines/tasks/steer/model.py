@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from cnn_keras import inference, plugins
+from cnn_keras import inference, models, plugins
 from cnn_keras.errors import Fault
 from cnn_keras.losses import mixture_density
 from cnn_keras.losses.mixture_density import Mixture
@@ -55,6 +55,9 @@ class Scale(NamedTuple):
 
 def check(recipe: Recipe) -> None:
     """Raise a Fault for anything wrong that only the library can tell, before any data is read."""
+    builder = recipe.model.builder
+    if wrong := sorted(_more(recipe).keys() - models.signature(builder).parameters.keys()):
+        raise Fault(f"data.route requires a builder that takes {wrong[0]}, as pilotnet.pilotnet does, got {builder}")
     network.check(recipe, outputs(recipe), assemble, noun="angle", more=_more(recipe))
     names = {entry if isinstance(entry, str) else next(iter(entry), "") for entry in recipe.augment}
     if wrong := sorted(names & TURNED):

@@ -166,7 +166,7 @@ def test_a_network_with_a_map_sees_it():
     seen["route"][1, :, 10:12] = 1
     first, second = model(seen).numpy()
     assert (first != second).any()
-    with pytest.raises(Fault, match="route_shape"):
+    with pytest.raises(Fault, match="requires a builder that takes route_shape"):
         steer.check(recipes.load("steer/road-map", ["model={builder: resnet.resnet20}"]))
 
 
