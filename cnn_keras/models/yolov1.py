@@ -59,8 +59,9 @@ def yolov1(
 ) -> keras.Model:
     """YOLOv1: 24 convolutions and two dense layers; 271,703,550 parameters and 20.285 G multiply-adds.
 
-    The paper trains the first twenty on ImageNet before. From He's initialisation, without batch normalisation, 400
-    steps of Adam did not learn a batch of four pictures by heart, which `fast_yolo` does.
+    The paper trains the first twenty on ImageNet before. From He's initialisation, without batch normalisation, it
+    learnt a batch of four pictures by heart in 140 steps of Adam at a rate of 1e-4; at 1e-3, where `fast_yolo` learns,
+    it did not.
 
     Args:
         input_shape: (height, width, channels), height and width at least 64.
