@@ -218,7 +218,12 @@ def _openvino(path: Path, description: Mapping[str, Any], use: Use) -> list[Ask]
 
     def ask(request: Any) -> Ask:
         def answer(batch: Array) -> dict[str, Array]:
-            request.infer([batch])
+            given = request.get_input_tensor().data if use.rows else None
+            if given is not None and (batch.shape, batch.dtype) == (given.shape, given.dtype):
+                given[:] = batch  # as an argument of `infer`, it takes 50 µs more
+                request.infer()
+            else:
+                request.infer([batch])
             return {name: request.get_tensor(name).data.copy() for name in names}
 
         return answer

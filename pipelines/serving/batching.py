@@ -104,6 +104,20 @@ class Batcher:
             self._changed.notify()
         return await job.answer
 
+    def at_once(self, job: Job) -> Tensors:
+        """The model's outputs for `job`, without the queue and its threads: who calls this waits.
+
+        Raises:
+            Refusal: the model refused the inputs; the row at fault is named.
+        """
+        try:
+            answer = self._alone(job, job.tensors())
+        except Exception as error:
+            answer = _refusal(error)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
     def _work(self) -> None:
         while jobs := self._next():
             self._run(jobs)

@@ -24,11 +24,13 @@ class Model:
         signature_def: the same as TensorFlow Serving's metadata answer prints them.
         platform: as the Open Inference Protocol calls the engine and the format.
         parallel: calls that are answered at once; where it is 1, requests share calls.
+        is_quick: a call of one row takes no longer than to have another thread make it.
         plan: how many threads each of them has, in words, where that was measured.
     """
 
     platform = "tensorflow_savedmodel"
     parallel = 1
+    is_quick = False
     plan: object = ""
 
     def __init__(self, folder: Path) -> None:

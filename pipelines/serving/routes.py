@@ -209,7 +209,7 @@ class ModelEndpoints:
         try:
             async with asyncio.timeout(self.limits.answer_seconds):
                 call = await self._read(request, body, verb, version.model)
-                results = await version(call.job)
+                results = await version(call.job, is_short=len(body) <= SMALL_BODY)
                 return await self._written(request, call, results)
         except TimeoutError:
             raise Refusal(504, f"no answer within {self.limits.answer_seconds:g} seconds") from None

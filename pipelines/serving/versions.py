@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 
 PERIOD = 1.0  # seconds between two looks
 SMALL_PICTURES = 1_000_000  # pixels of a request that is not kept waiting by those with larger pictures
+FEW_PIXELS = 50_000  # of a picture that is decoded in less time than a thread takes to begin under load
 
 Served = Callable[[Model, str, Tensors, Tensors], None]  # a model, a signature, what it was given and what it answered
 State = tuple[tuple[str, int, int], ...]  # of a folder: paths, sizes and times of its files
@@ -101,8 +102,15 @@ class Version:
             if not self._users:
                 self._unused.set()
 
-    async def __call__(self, job: Job) -> Tensors:
-        """The model's outputs; see `Batcher`."""
+    async def __call__(self, job: Job, *, is_short: bool = False) -> Tensors:
+        """The model's outputs; see `Batcher`.
+
+        A small picture in a short request is answered at once where the model is quick: threads that take turns with
+        Python's lock take longer.
+        """
+        is_small = is_short and job.rows == 1 and 0 < job.pixels <= FEW_PIXELS
+        if is_small and self.model.is_quick and not self._served:
+            return self._batcher.at_once(job)
         return await (self._batcher if job.pixels <= SMALL_PICTURES else self._large_batcher)(job)
 
     async def drain(self) -> None:

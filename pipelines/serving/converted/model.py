@@ -58,6 +58,7 @@ class ConvertedModel(Model):
         self.folder = folder
         check(runtimes.describe(folder))
         self.plan, self._network, self.parallel = _planned(folder)
+        self.is_quick = self.parallel == 1
         self._workers = ThreadPoolExecutor(self.parallel, "network")
         facts = self._network.description
         self.name, self.version = str(facts["name"]), int(facts["version"])

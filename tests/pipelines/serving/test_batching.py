@@ -215,3 +215,14 @@ def test_every_call_is_reported(rows):
 
     asyncio.run(main())
     assert seen == [rows]
+
+
+@pytest.mark.parametrize(("x", "signature", "status"), [(3, "double", None), (-1, "double", 400), (3, "bug", 500)])
+def test_a_job_that_is_answered_at_once_has_the_answers_and_refusals_of_the_queue(x, signature, status):
+    batcher = Batcher(Doubling(), batch=8, limit=100)
+    if status is None:
+        assert batcher.at_once(job(x)) == {"y": [2 * x]}
+        return
+    with pytest.raises(Refusal) as refused:
+        batcher.at_once(job(x, signature=signature))
+    assert refused.value.status == status

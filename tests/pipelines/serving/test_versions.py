@@ -1,5 +1,6 @@
 """Versions of a model: several at once, new ones picked up and old ones let go without a dropped request."""
 
+import asyncio
 import json
 import shutil
 import threading
@@ -8,9 +9,13 @@ import warnings
 from contextlib import contextmanager
 
 import httpx
+import numpy as np
 import pytest
 
 from pipelines.serving import versions
+from pipelines.serving.batching import Job
+from pipelines.serving.http.limits import Limits
+from pipelines.serving.model import Model
 from pipelines.serving.server import application
 from tests import odd_images, tiny_tasks, toy_model
 from tests.conftest import cnn
@@ -169,3 +174,44 @@ def test_an_export_is_picked_up_by_a_running_server(engine, workers, recipe):
     if other:
         kept = run / "formats" / "versions" / str(before) / network / "network.json"
         assert json.loads(kept.read_text())["version"] == before
+
+
+class Quick(Model):
+    """A model that says on which thread it was called."""
+
+    is_quick = True
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def __call__(self, signature, tensors):
+        return {"y": np.array([threading.current_thread() is threading.main_thread()] * len(tensors["x"]))}
+
+
+@pytest.mark.parametrize(
+    ("rows", "pixels", "is_short", "is_quick", "served", "expected"),
+    [
+        (1, 784, True, True, None, True),
+        (1, versions.FEW_PIXELS + 1, True, True, None, False),
+        (2, 784, True, True, None, False),
+        (1, 0, True, True, None, False),  # no picture: an array may have any size
+        (1, 784, False, True, None, False),
+        (1, 784, True, False, None, False),
+        (1, 784, True, True, lambda *given: None, False),  # what keeps pictures may take its time
+    ],
+)
+def test_a_small_picture_is_answered_at_once_by_a_quick_model(
+    rows, pixels, is_short, is_quick, served, expected, tmp_path
+):
+    model = Quick(tmp_path)
+    model.is_quick = is_quick
+    job = Job("x", lambda: {"x": np.zeros(rows)}, rows=rows, shape=(), pixels=pixels)
+
+    async def answer():
+        version = versions.Version(model, Limits(), lambda rows: None, served)
+        version.start()
+        found = await version(job, is_short=is_short)
+        await version.drain()
+        return found["y"]
+
+    assert asyncio.run(answer()).tolist() == [expected] * rows
